@@ -1,0 +1,20 @@
+//! The arena: a handle on memory that several processes share, and the roots in it.
+
+mod check;
+mod create;
+mod directory;
+mod handle;
+mod open;
+mod options;
+mod process;
+mod raw;
+mod root;
+mod stats;
+mod walk;
+
+pub use check::{Problem, Report};
+pub use handle::Arena;
+pub use options::Options;
+pub use raw::Reserved;
+pub use root::{Frozen, Root, RootInfo};
+pub use stats::{ClassStats, Stats};

@@ -1,0 +1,344 @@
+//! Opening an arena: nothing in the file is trusted before it was checked.
+
+use super::{
+    Arena, Options,
+    create::{self, boot_words, identity},
+};
+use crate::{
+    error::{Error, Result},
+    journal,
+    layout::{ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, MAGIC},
+    mapping::{Access, Backing, Mapping, find_file, register},
+    os::{
+        self,
+        file::{Hold, Identity},
+        life,
+    },
+};
+use memmap2::{MmapOptions, MmapRaw};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::*},
+};
+
+/// The byte of the file that is locked while somebody looks whether all slots are of another time.
+const REBIRTH_BYTE: u64 = 1 << 62;
+
+pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
+    let write = options.access == Access::ReadWrite;
+    let file = os::file::open(path, write).map_err(|source| refused(path, source))?;
+    self::file(options, file, Some(path.to_owned()))
+}
+
+/// Why a path could not be opened.
+fn refused(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => Error::Missing { path },
+        io::ErrorKind::IsADirectory => Error::NotAFile {
+            path,
+            found: "a directory",
+        },
+        _ if source.raw_os_error() == Some(libc::ELOOP) => Error::NotAFile {
+            path,
+            found: "a symbolic link",
+        },
+        _ if source.raw_os_error() == Some(libc::ENXIO) => Error::NotAFile {
+            path,
+            found: "a socket or a pipe",
+        },
+        _ => Error::Os {
+            action: "open",
+            path: Some(path),
+            source,
+        },
+    }
+}
+
+/// Opens the arena in an open file.
+pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Result<Arena> {
+    let length = check_file(options, &file, path.as_deref())?;
+    let identity = identity(&file)?;
+    if let Some(mapping) = find_file(identity, options.access) {
+        return Ok(Arena::from_mapping(mapping));
+    }
+    let geometry = check_header(&read_header(&file, length)?, length)?;
+    let map = map(&file, &geometry, options.access)?;
+    prepare(options, &map, &geometry, length);
+    let locks = os::file::reopen(&file, options.access == Access::ReadWrite)
+        .map_err(|source| Error::os("open the arena's file anew", source))?;
+    let backing = Backing::File {
+        file,
+        locks,
+        identity,
+        path,
+    };
+    // SAFETY: the header was checked against the file's length, so everything that is committed
+    // has memory behind it; that the file is not cut short later is the caller's promise (or the
+    // seal's).
+    let mapping = unsafe { Mapping::new(map, geometry, options.access, backing) };
+    let mapping = register(mapping)?;
+    let arena = Arena::from_mapping(mapping.clone());
+    if options.access == Access::ReadWrite {
+        os::memory::membarrier_register();
+        bury_the_dead(&mapping, identity)?;
+    }
+    verify(options, arena)
+}
+
+/// Opens a copy of an arena's bytes in ordinary memory.
+pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
+    let length = image.len() as u64;
+    let mut bytes = [0u8; size_of::<Header>()];
+    let found = image.get(..bytes.len()).ok_or(Error::Truncated {
+        expected: bytes.len() as u64,
+        found: length,
+    });
+    // Too short for a header: still say so of a file that is something else altogether.
+    if image.len() >= 8 && image[..8] != MAGIC {
+        return Err(foreign(image));
+    }
+    bytes.copy_from_slice(found?);
+    let geometry = check_header(&bytes, length)?;
+    let map = create::map_memory(geometry.maximum)?;
+    let copied = image.len().min(geometry.maximum as usize);
+    // SAFETY: the map is `maximum` bytes long, and fresh.
+    unsafe {
+        map.as_mut_ptr()
+            .copy_from_nonoverlapping(image.as_ptr(), copied)
+    };
+    // SAFETY: the header was checked, and all of the memory is there.
+    let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
+    mark_all_dead(&mapping);
+    let mapping = register(mapping)?;
+    let arena = Arena::from_mapping(mapping.clone());
+    journal::recover_all(&mapping)?;
+    verify(options, arena)
+}
+
+fn verify(options: &Options, arena: Arena) -> Result<Arena> {
+    if options.verify {
+        let report = arena.check();
+        if let Some(problem) = report.problems().first() {
+            return Err(Error::damaged(problem.to_string()));
+        }
+    }
+    Ok(arena)
+}
+
+/// Refuses what is no regular file, belongs to others, or can be written by others.
+fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<u64> {
+    let metadata = file
+        .metadata()
+        .map_err(|source| Error::os("look at the arena's file", source))?;
+    if !metadata.is_file() {
+        return Err(Error::NotAFile {
+            path: path.unwrap_or(Path::new("<descriptor>")).to_owned(),
+            found: if metadata.is_dir() {
+                "a directory"
+            } else {
+                "a device, a pipe or a socket"
+            },
+        });
+    }
+    // A file without a name is reached only by those it was handed to.
+    let named = metadata.nlink() > 0;
+    if named && !options.allow_foreign_writers {
+        let user = os::process::effective_user();
+        if metadata.uid() != user {
+            return Err(Error::WrongOwner {
+                expected: user,
+                found: metadata.uid(),
+            });
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(Error::WritableByOthers {
+                mode: metadata.mode() & 0o777,
+            });
+        }
+    }
+    Ok(metadata.len())
+}
+
+fn read_header(file: &File, length: u64) -> Result<[u8; size_of::<Header>()]> {
+    let mut bytes = [0u8; size_of::<Header>()];
+    let there = length.min(bytes.len() as u64) as usize;
+    file.read_exact_at(&mut bytes[..there], 0)
+        .map_err(|source| Error::os("read the arena's header", source))?;
+    if there >= 8 && bytes[..8] != MAGIC {
+        return Err(foreign(&bytes));
+    }
+    if there < bytes.len() {
+        return Err(Error::Truncated {
+            expected: bytes.len() as u64,
+            found: length,
+        });
+    }
+    Ok(bytes)
+}
+
+fn foreign(bytes: &[u8]) -> Error {
+    let mut found = [0; 8];
+    found.copy_from_slice(&bytes[..8]);
+    Error::ForeignMagic { found }
+}
+
+/// Checks a header, and that all it promises is within `length` bytes.
+fn check_header(bytes: &[u8; size_of::<Header>()], length: u64) -> Result<Geometry> {
+    // SAFETY: a header consists of numbers, for which any bytes are valid; unaligned is allowed.
+    let header: Header = unsafe { bytes.as_ptr().cast::<Header>().read_unaligned() };
+    if header.endian_mark == ENDIAN_MARK.swap_bytes() {
+        return Err(Error::Endianness);
+    }
+    if header.version != FORMAT_VERSION {
+        return Err(Error::Version {
+            expected: FORMAT_VERSION,
+            found: header.version,
+        });
+    }
+    if header.endian_mark != ENDIAN_MARK {
+        return Err(Error::Endianness);
+    }
+    if header.pointer_bits != usize::BITS {
+        return Err(Error::PointerWidth {
+            expected: usize::BITS,
+            found: header.pointer_bits,
+        });
+    }
+    let page = os::memory::page_size();
+    if header.page_size as usize != page {
+        return Err(Error::PageSize {
+            expected: page as u32,
+            found: header.page_size,
+        });
+    }
+    if header.features != 0 {
+        return Err(Error::Features {
+            unknown: header.features,
+        });
+    }
+    if header.fingerprint != FINGERPRINT {
+        return Err(Error::Fingerprint {
+            expected: FINGERPRINT,
+            found: header.fingerprint,
+        });
+    }
+    check_sizes(&header, page, length)
+}
+
+fn check_sizes(header: &Header, page: usize, length: u64) -> Result<Geometry> {
+    if header.id as u32 == 0 {
+        return Err(Error::damaged("its identity is 0"));
+    }
+    let geometry = Geometry::new(header.maximum, page, header.slab_shift, header.slots)
+        .map_err(|reason| Error::damaged(format!("its header asks for {reason}")))?;
+    let committed = header.committed.load(Relaxed);
+    if committed == 0 || committed > geometry.slabs as u64 {
+        return Err(Error::damaged(format!(
+            "its header says that {committed} slabs of at most {} are committed",
+            geometry.slabs
+        )));
+    }
+    let expected = geometry.end_of(committed as usize);
+    if length < expected {
+        return Err(Error::Truncated {
+            expected,
+            found: length,
+        });
+    }
+    Ok(geometry)
+}
+
+fn map(file: &File, geometry: &Geometry, access: Access) -> Result<MmapRaw> {
+    let mut options = MmapOptions::new();
+    options.len(geometry.maximum as usize).no_reserve_swap();
+    let map = match access {
+        Access::ReadWrite => options.map_raw(file),
+        Access::ReadOnly => options.map_raw_read_only(file),
+        // SAFETY: that the file is changed through sharena only is the opener's promise.
+        Access::CopyOnWrite => unsafe { options.map_copy(file) }.map(MmapRaw::from),
+    };
+    map.map_err(|source| Error::NoAddressSpace {
+        requested: geometry.maximum,
+        source,
+    })
+}
+
+/// What the kernel should know about the pages. Wishes: an arena works without them.
+fn prepare(options: &Options, map: &MmapRaw, geometry: &Geometry, length: u64) {
+    let (base, maximum) = (map.as_mut_ptr(), geometry.maximum as usize);
+    // Without this an abort would write the whole reservation into its core file.
+    let _ = os::memory::dont_dump(base, maximum);
+    if options.huge_pages {
+        let _ = os::memory::huge_pages(base, maximum);
+    }
+    if options.populate {
+        let write = options.access == Access::ReadWrite;
+        let front = geometry.states_at as usize;
+        let _ = os::memory::populate(base, front, write);
+        let data = geometry.data_at.min(length);
+        let committed = (length - data) as usize;
+        let _ = os::memory::populate(base.wrapping_add(data as usize), committed, write);
+    }
+}
+
+/// Recovers what the dead left behind; all are dead if the arena is of another boot or is a copy.
+fn bury_the_dead(mapping: &Arc<Mapping>, identity: Identity) -> Result {
+    if !is_same_life(mapping, identity)? {
+        begin_new_life(mapping, identity)?;
+    }
+    journal::recover_all(mapping)
+}
+
+/// Whether the life words in the arena speak of this boot, and of this very file.
+fn is_same_life(mapping: &Mapping, identity: Identity) -> Result<bool> {
+    let header = mapping.header();
+    let boot = boot_words()?;
+    Ok(header.device.load(Acquire) == identity.dev
+        && header.inode.load(Acquire) == identity.ino
+        && header.boot_id[0].load(Acquire) == boot[0]
+        && header.boot_id[1].load(Acquire) == boot[1])
+}
+
+/// Marks every slot as dead, and says last that this was done. Killed in between, the next opener
+/// does it again; nobody attaches before, since each opener comes by here.
+fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
+    let Backing::File { locks, .. } = &mapping.backing else {
+        return Ok(());
+    };
+    let os = |source| Error::os("lock the arena's file", source);
+    os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
+    let done = (|| {
+        if is_same_life(mapping, identity)? {
+            return Ok(());
+        }
+        mark_all_dead(mapping);
+        let header = mapping.header();
+        let boot = boot_words()?;
+        header.device.store(identity.dev, Release);
+        header.boot_id[0].store(boot[0], Release);
+        header.boot_id[1].store(boot[1], Release);
+        header.inode.store(identity.ino, Release);
+        Ok(())
+    })();
+    os::file::unlock_byte(locks, REBIRTH_BYTE).map_err(os)?;
+    done
+}
+
+fn mark_all_dead(mapping: &Mapping) {
+    let reserved = journal::reserved_slots(mapping);
+    for slot in 0..mapping.geometry().slots {
+        let stored = mapping.slot(slot);
+        stored.lease.store(0, Relaxed);
+        if slot < reserved {
+            mapping.life(slot).store(0, Relaxed);
+            stored.claim.store(0, Relaxed);
+        } else if stored.claim.load(Relaxed) != 0 || mapping.life(slot).load(Relaxed) != 0 {
+            mapping.life(slot).store(life::OWNER_DIED, Release);
+        }
+        mapping.process_entry(slot).claim.store(0, Relaxed);
+    }
+}

@@ -1,0 +1,3 @@
+//! The containers of `std`, in shared memory.
+
+pub(crate) mod raw;

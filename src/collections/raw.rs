@@ -1,0 +1,174 @@
+//! What every container does with its buffer: record once, allocate, replace, free.
+//!
+//! A container is a header that begins with a [`BufferHeader`]. Before an operation changes it,
+//! [`open`] records the header once per section: later operations only compare its stamp. What the
+//! operation changes inside the buffer it records with [`record_in_buffer`], which stops recording
+//! once the buffer is fresh (allocated in this section), or was recorded whole.
+
+use crate::{
+    error::{Error, Result},
+    layout::{BufferHeader, marks},
+    mapping,
+    section::{self, Writer},
+};
+use std::ptr::NonNull;
+
+/// Begins to change a container that lies at `header` and is `size` bytes long as a whole.
+///
+/// # Errors
+///
+/// Where it cannot be changed: outside an arena, without a guard, with memory of another arena; or
+/// when the log cannot grow. Nothing is changed then.
+///
+/// # Safety
+///
+/// `header` is the begin of a container of `size` bytes that the caller has borrowed mutably.
+#[inline(always)]
+pub(crate) unsafe fn open(header: *mut BufferHeader, size: usize) -> Result<Writer> {
+    let writer = Writer::at(header)?;
+    // SAFETY: by contract.
+    let stored = unsafe { &mut *header };
+    let (stamp, arena) = (writer.stamp(), writer.arena());
+    if stored.stamp == stamp && stored.arena == arena {
+        return Ok(writer);
+    }
+    if stored.arena != arena && stored.offset != 0 {
+        return Err(Error::OtherArena);
+    }
+    if !writer.just_recorded(header, size) {
+        writer.record(header, size)?;
+    }
+    stored.arena = arena;
+    stored.stamp = stamp;
+    stored.marks = 0;
+    Ok(writer)
+}
+
+/// Records `len` bytes at `from` bytes into the buffer of an opened container, if they are not
+/// recorded yet. `whole` is the buffer's size in bytes.
+#[inline(always)]
+pub(crate) fn record_in_buffer(
+    writer: Writer,
+    header: &mut BufferHeader,
+    from: usize,
+    len: usize,
+    whole: usize,
+) -> Result {
+    if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
+        return Ok(());
+    }
+    record_some(writer, header, from, len, whole)
+}
+
+#[inline]
+fn record_some(
+    writer: Writer,
+    header: &mut BufferHeader,
+    from: usize,
+    len: usize,
+    whole: usize,
+) -> Result {
+    let base = writer.base().wrapping_add(header.offset as usize);
+    let units = (len.div_ceil(8) + 1) as u32;
+    let counted = (header.marks & marks::COUNT).saturating_add(units);
+    // Once as much was recorded in pieces as the buffer holds, it is recorded whole, and no more:
+    // so a long section's log is bounded by the old data it touches.
+    if counted as usize * 8 > whole {
+        writer.record(base.cast_const(), whole)?;
+        header.marks = marks::WHOLE;
+        return Ok(());
+    }
+    writer.record(base.wrapping_add(from).cast_const(), len)?;
+    header.marks = counted & marks::COUNT;
+    Ok(())
+}
+
+/// Records the buffer whole: before all of it is handed out.
+pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usize) -> Result {
+    if header.marks & (marks::FRESH | marks::WHOLE) == 0 && whole > 0 {
+        let base = writer.base().wrapping_add(header.offset as usize);
+        writer.record(base.cast_const(), whole)?;
+        header.marks = marks::WHOLE;
+    }
+    Ok(())
+}
+
+/// Gives an opened container a buffer that was allocated just now; the old one is not freed.
+pub(crate) fn set_fresh_buffer(header: &mut BufferHeader, offset: u64) {
+    header.offset = offset;
+    header.marks = marks::FRESH;
+}
+
+/// Frees the buffer of an opened container, which is left without one.
+pub(crate) fn free_buffer(writer: Writer, header: &mut BufferHeader) -> Result {
+    if header.offset != 0 {
+        writer.free(header.offset, header.marks & marks::FRESH != 0)?;
+        header.offset = 0;
+        header.marks = 0;
+    }
+    Ok(())
+}
+
+/// The begin of the buffer, for reading. Only for a container that has one.
+///
+/// # Panics
+///
+/// If the container does not lie in the arena that its buffer is in.
+#[inline(always)]
+pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
+    match mapping::locate(header) {
+        Some(located) if located.arena == header.arena => {
+            // SAFETY: inside the mapping: an arena written by programs that keep the contract of
+            // `Share` has only offsets of its own blocks in its containers.
+            unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) }
+        }
+        _ => outside(header),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn outside(header: &BufferHeader) -> ! {
+    match mapping::locate(header) {
+        Some(_) => panic!(
+            "this container's memory is in another arena: move a container only within its arena"
+        ),
+        None => {
+            panic!("this container was moved out of its arena: put it back to use it, or drop it")
+        }
+    }
+}
+
+/// The bytes of the buffer, wherever the header lies: for those that must not panic. `None` if its
+/// arena is not mapped any more.
+pub(crate) fn buffer_anywhere(header: &BufferHeader) -> Option<NonNull<u8>> {
+    match mapping::locate(header) {
+        Some(located) if located.arena == header.arena => Some(buffer(header)),
+        _ => None,
+    }
+}
+
+/// Runs `f` with a section in which the blocks of a container that is being dropped can be freed:
+/// the open one, or one of its own. Does nothing where its arena is not mapped for writing any
+/// more: what it owns is then left to `check`.
+pub(crate) fn while_dropping(header: &BufferHeader, f: impl FnOnce(Writer) -> Result) {
+    if header.offset == 0 {
+        return;
+    }
+    if let Some(writer) = Writer::open_in(header.arena) {
+        let _ = f(writer);
+        return;
+    }
+    let Some(mapping) = mapping::find_id(header.arena) else {
+        return;
+    };
+    let Ok(ctx) = section::attach(&mapping) else {
+        return;
+    };
+    let _ = section::in_any_section(ctx, || f(Writer::of(ctx)));
+}
+
+/// Whether a dropped container's buffer was allocated in the open section.
+pub(crate) fn is_fresh(writer: Writer, header: &BufferHeader) -> bool {
+    header.stamp == writer.stamp() && header.marks & marks::FRESH != 0
+}

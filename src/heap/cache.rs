@@ -1,0 +1,463 @@
+//! A thread's cache: blocks of its own slabs that are not published, in private memory.
+//!
+//! A *magazine* per class serves the fast path. Behind it each owned slab has a private bitmap of
+//! blocks that are *taken*: published, or in a magazine. A refill takes blocks from there, a flush
+//! gives them back, and neither touches shared memory. A slab that became wholly free is given
+//! back between sections, never inside one: a journal may name its blocks.
+
+use super::{
+    classes::{CLASSES, class_aligned, class_of, size_of_class},
+    slab::{Block, WORDS, lower},
+};
+use crate::{
+    error::Result,
+    layout::{SlabKind, SlabState},
+    mapping::Mapping,
+};
+use std::{alloc::Layout, sync::atomic::Ordering::*};
+
+/// Blocks that a magazine holds at most.
+const MAGAZINE: usize = 256;
+/// No place in the cache.
+const NONE: u32 = u32::MAX;
+
+/// The magazines, in memory that a fork wipes: all zeroes is empty.
+#[repr(C)]
+pub(crate) struct Magazines {
+    count: [u32; CLASSES],
+    /// Offsets, the next one to give out last.
+    blocks: [[u64; MAGAZINE]; CLASSES],
+}
+
+/// A slab that this thread owns.
+struct OwnedSlab {
+    slab: u32,
+    class: u8,
+    /// Whether it is in the list of slabs with room.
+    listed: bool,
+    /// Blocks that are not taken.
+    free: u32,
+    /// Blocks that are published, or in the magazine.
+    taken: Box<[u64; WORDS]>,
+}
+
+/// Everything a thread knows about its slabs. The magazines lie elsewhere, see [`Magazines`].
+pub(crate) struct Cache {
+    slot: usize,
+    owned: Vec<OwnedSlab>,
+    /// By slab: the place in `owned`, or `NONE`.
+    place: Vec<u32>,
+    /// By class: places of slabs with room.
+    room: [Vec<u32>; CLASSES],
+    /// Slabs that became wholly free, perhaps not for long.
+    emptied: Vec<u32>,
+    /// Refills that found no room since own slabs were last looked through for remote frees.
+    since_drain: usize,
+}
+
+impl Cache {
+    pub(crate) fn new(slot: usize) -> Self {
+        Cache {
+            slot,
+            owned: Vec::new(),
+            place: Vec::new(),
+            room: [const { Vec::new() }; CLASSES],
+            emptied: Vec::new(),
+            since_drain: 0,
+        }
+    }
+
+    /// Takes a block for `layout` out of the cache; it is not published yet. `None` means a span.
+    #[inline(always)]
+    pub(crate) fn take(
+        &mut self,
+        mapping: &Mapping,
+        magazines: &mut Magazines,
+        layout: Layout,
+    ) -> Result<Option<(u64, usize)>> {
+        let class = if layout.align() <= 16 {
+            if layout.size() > mapping.largest_small() {
+                return Ok(None);
+            }
+            class_of(layout.size())
+        } else {
+            match class_aligned(layout.size(), layout.align()) {
+                Some(class) if size_of_class(class) <= mapping.largest_small() => class,
+                _ => return Ok(None),
+            }
+        };
+        let count = magazines.count[class] as usize;
+        if count == 0 {
+            self.refill(mapping, magazines, class)?;
+            return self.take(mapping, magazines, layout);
+        }
+        magazines.count[class] = count as u32 - 1;
+        let offset = magazines.blocks[class][count - 1];
+        Ok(Some((offset, class)))
+    }
+
+    /// Puts a block of an own slab back, which is not published any more.
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        mapping: &Mapping,
+        magazines: &mut Magazines,
+        offset: u64,
+        class: usize,
+    ) {
+        if magazines.count[class] as usize >= Self::magazine_size(mapping, class) {
+            self.flush(mapping, magazines, class);
+        }
+        let count = magazines.count[class] as usize;
+        magazines.blocks[class][count] = offset;
+        magazines.count[class] = count as u32 + 1;
+    }
+
+    /// A magazine holds no more than a slab does.
+    fn magazine_size(mapping: &Mapping, class: usize) -> usize {
+        mapping.blocks_of(class).clamp(4, MAGAZINE)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) -> Result {
+        if self.room[class].is_empty() {
+            self.drain_hinted(mapping);
+        }
+        if self.room[class].is_empty() {
+            self.find_slab(mapping, magazines, class)?;
+        }
+        let place = *self.room[class].last().expect("a slab with room was found");
+        let wanted = (Self::magazine_size(mapping, class) / 2).max(1);
+        let blocks = mapping.blocks_of(class);
+        let owned = &mut self.owned[place as usize];
+        let mut got = 0;
+        for (word, taken) in owned.taken[..blocks.div_ceil(64)].iter_mut().enumerate() {
+            let mut free = !*taken & valid_bits(blocks, word);
+            while free != 0 && got < wanted {
+                let bit = free.trailing_zeros() as usize;
+                free &= free - 1;
+                *taken |= 1 << bit;
+                let offset = mapping.offset_of_block(Block {
+                    slab: owned.slab as usize,
+                    class,
+                    index: word * 64 + bit,
+                });
+                magazines.blocks[class][got] = offset;
+                got += 1;
+            }
+        }
+        // The lowest addresses come out first.
+        magazines.blocks[class][..got].reverse();
+        magazines.count[class] = got as u32;
+        owned.free -= got as u32;
+        if owned.free == 0 {
+            owned.listed = false;
+            self.room[class].pop();
+        }
+        Ok(())
+    }
+
+    /// Gives the older half of a magazine back to the private bitmaps.
+    #[cold]
+    #[inline(never)]
+    fn flush(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) {
+        let count = magazines.count[class] as usize;
+        let half = count.div_ceil(2);
+        self.untake(mapping, &magazines.blocks[class][..half], class);
+        magazines.blocks[class].copy_within(half..count, 0);
+        magazines.count[class] = (count - half) as u32;
+    }
+
+    fn untake(&mut self, mapping: &Mapping, blocks: &[u64], class: usize) {
+        for &offset in blocks {
+            let slab = mapping.slab_of(offset);
+            let state = SlabState::new(SlabKind::Owned, class, self.slot, 0);
+            let block = mapping.block_in(slab, state, offset);
+            self.freed(mapping, self.place[slab], block.word(), block.bit());
+        }
+    }
+
+    /// Notes that blocks of an own slab are not taken any more.
+    fn freed(&mut self, mapping: &Mapping, place: u32, word: usize, bits: u64) {
+        let owned = &mut self.owned[place as usize];
+        owned.free += (owned.taken[word] & bits).count_ones();
+        owned.taken[word] &= !bits;
+        let class = owned.class as usize;
+        if owned.free as usize == mapping.blocks_of(class) {
+            self.emptied.push(owned.slab);
+        }
+        if !owned.listed && owned.free > 0 {
+            owned.listed = true;
+            self.room[class].push(place);
+        }
+    }
+
+    /// Takes back what others freed in own slabs, if they freed anything; not each time, so that
+    /// looking through many slabs is paid for by many refills.
+    fn drain_hinted(&mut self, mapping: &Mapping) {
+        self.since_drain += 1;
+        let hint = &mapping.doubt(self.slot).remote_frees;
+        if hint.load(Relaxed) == 0 || self.since_drain * 16 < self.owned.len() {
+            return;
+        }
+        self.since_drain = 0;
+        hint.store(0, SeqCst);
+        for place in 0..self.owned.len() {
+            let slab = self.owned[place].slab as usize;
+            if mapping.bitmaps(slab).bits.remote_hint.load(Relaxed) != 0 {
+                self.drain_place(mapping, place as u32);
+            }
+        }
+    }
+
+    fn drain_place(&mut self, mapping: &Mapping, place: u32) {
+        let owned = &self.owned[place as usize];
+        let (slab, class) = (owned.slab as usize, owned.class as usize);
+        mapping.drain(slab, class, |word, bits| {
+            self.freed(mapping, place, word, bits);
+        });
+    }
+
+    /// Finds a slab with room for the class: an abandoned one, a free one, a fresh one, at last an
+    /// own one of another class that is empty.
+    fn find_slab(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) -> Result {
+        if self.adopt_any(mapping, class) {
+            return Ok(());
+        }
+        match mapping.claim_run(1, self.slot) {
+            Ok(slab) => {
+                let owned = mapping.state(slab).next(SlabKind::Owned, class, self.slot);
+                clear_bitmaps(mapping, slab);
+                mapping.state_word(slab).store(owned.0, Release);
+                self.own(mapping, slab, class);
+                Ok(())
+            }
+            Err(error) => self.scrape(mapping, magazines, class).or(Err(error)),
+        }
+    }
+
+    /// What is left when the arena is full: own slabs that others freed blocks in, own slabs of
+    /// other classes that are empty, abandoned slabs that are.
+    #[cold]
+    fn scrape(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) -> Result {
+        for place in 0..self.owned.len() {
+            self.drain_place(mapping, place as u32);
+        }
+        for other in 0..CLASSES {
+            let count = magazines.count[other] as usize;
+            if other != class && count > 0 {
+                self.untake(mapping, &magazines.blocks[other][..count], other);
+                magazines.count[other] = 0;
+            }
+        }
+        if !self.room[class].is_empty() || self.reclass_own(mapping, class) {
+            return Ok(());
+        }
+        if self.adopt_empty(mapping, class) {
+            return Ok(());
+        }
+        Err(mapping.full(size_of_class(class)))
+    }
+
+    /// Gives an own slab that is wholly free to another class: one store, since no bit is set.
+    fn reclass_own(&mut self, mapping: &Mapping, class: usize) -> bool {
+        let found = self.owned.iter().position(|owned| {
+            owned.free as usize == mapping.blocks_of(owned.class as usize)
+                && mapping.is_empty_slab(owned.slab as usize, owned.class as usize)
+        });
+        let Some(place) = found else {
+            return false;
+        };
+        let slab = self.disown(place as u32);
+        let state = mapping.state(slab).next(SlabKind::Owned, class, self.slot);
+        mapping.state_word(slab).store(state.0, Release);
+        self.own(mapping, slab, class);
+        true
+    }
+
+    /// Adopts an abandoned slab of the class that has room.
+    fn adopt_any(&mut self, mapping: &Mapping, class: usize) -> bool {
+        if mapping.header().abandoned.load(Relaxed) == 0 {
+            return false;
+        }
+        let mut seen = 0;
+        for slab in 0..mapping.watermark() {
+            let state = mapping.state(slab);
+            seen += u64::from(state.is(SlabKind::Abandoned));
+            if state.is(SlabKind::Abandoned)
+                && state.class() == class
+                && mapping.allocated_in(slab, class) < mapping.blocks_of(class)
+                && self.adopt(mapping, slab, state)
+                && !self.room[class].is_empty()
+            {
+                return true;
+            }
+        }
+        if seen == 0 {
+            mapping.header().abandoned.store(0, Relaxed);
+        }
+        false
+    }
+
+    /// Adopts an abandoned slab of whatever class that is empty, for `class`.
+    fn adopt_empty(&mut self, mapping: &Mapping, class: usize) -> bool {
+        for slab in 0..mapping.watermark() {
+            let state = mapping.state(slab);
+            if state.is(SlabKind::Abandoned)
+                && mapping.allocated_in(slab, state.class()) == 0
+                && self.adopt(mapping, slab, state)
+                && self.reclass_own(mapping, class)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn adopt(&mut self, mapping: &Mapping, slab: usize, state: SlabState) -> bool {
+        let class = state.class();
+        let owned = state.next(SlabKind::Owned, class, self.slot);
+        if !mapping.change(slab, state, owned) {
+            return false;
+        }
+        lower(&mapping.header().abandoned, 1);
+        mapping.drain(slab, class, |_, _| {});
+        self.own(mapping, slab, class);
+        true
+    }
+
+    /// Takes a slab into the cache that the state word says is ours.
+    fn own(&mut self, mapping: &Mapping, slab: usize, class: usize) {
+        let blocks = mapping.blocks_of(class);
+        let mut taken = Box::new([0u64; WORDS]);
+        let mut used = 0;
+        let published = mapping.bitmaps(slab).published;
+        for (word, taken) in taken[..blocks.div_ceil(64)].iter_mut().enumerate() {
+            *taken = published[word].load(Relaxed) & valid_bits(blocks, word);
+            used += taken.count_ones();
+        }
+        let place = self.owned.len() as u32;
+        if self.place.len() <= slab {
+            self.place.resize(slab + 1, NONE);
+        }
+        self.place[slab] = place;
+        let free = blocks as u32 - used;
+        self.owned.push(OwnedSlab {
+            slab: slab as u32,
+            class: class as u8,
+            listed: free > 0,
+            free,
+            taken,
+        });
+        if free > 0 {
+            self.room[class].push(place);
+        }
+    }
+
+    /// Takes a slab out of the cache; its state word is still ours.
+    fn disown(&mut self, place: u32) -> usize {
+        let slab = self.owned[place as usize].slab as usize;
+        let class = self.owned[place as usize].class as usize;
+        self.room[class].retain(|&other| other != place);
+        self.place[slab] = NONE;
+        self.owned.swap_remove(place as usize);
+        let moved = self.owned.len() as u32;
+        if moved != place {
+            let owned = &self.owned[place as usize];
+            self.place[owned.slab as usize] = place;
+            for other in &mut self.room[owned.class as usize] {
+                if *other == moved {
+                    *other = place;
+                }
+            }
+        }
+        slab
+    }
+
+    /// Gives slabs back that are wholly free. Only while the thread's journal is empty: it names
+    /// blocks. Keeps one slab of each class, so that a thread at the edge does not thrash.
+    #[inline]
+    pub(crate) fn release_emptied(&mut self, mapping: &Mapping) {
+        if !self.emptied.is_empty() {
+            self.release_emptied_slow(mapping);
+        }
+    }
+
+    #[cold]
+    fn release_emptied_slow(&mut self, mapping: &Mapping) {
+        for slab in std::mem::take(&mut self.emptied) {
+            let place = self.place[slab as usize];
+            if place == NONE {
+                continue;
+            }
+            let owned = &self.owned[place as usize];
+            let class = owned.class as usize;
+            let empty = owned.free as usize == mapping.blocks_of(class);
+            if empty && self.room[class].len() > 1 {
+                self.disown(place);
+                mapping.give_up_slab(slab as usize, self.slot);
+            }
+        }
+    }
+
+    /// Gives every slab back. Only while the thread's journal is empty.
+    pub(crate) fn release_all(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
+        magazines.count = [0; CLASSES];
+        for owned in std::mem::take(&mut self.owned) {
+            mapping.give_up_slab(owned.slab as usize, self.slot);
+        }
+        self.place.clear();
+        self.room = [const { Vec::new() }; CLASSES];
+        self.emptied.clear();
+    }
+
+    /// Gives back what is only cached, so that others can have it. Only while the journal is empty.
+    pub(crate) fn trim(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
+        for class in 0..CLASSES {
+            let count = magazines.count[class] as usize;
+            self.untake(mapping, &magazines.blocks[class][..count], class);
+            magazines.count[class] = 0;
+        }
+        let empty: Vec<u32> = (0..self.owned.len() as u32)
+            .filter(|&place| {
+                let owned = &self.owned[place as usize];
+                owned.free as usize == mapping.blocks_of(owned.class as usize)
+            })
+            .map(|place| self.owned[place as usize].slab)
+            .collect();
+        for slab in empty {
+            self.disown(self.place[slab as usize]);
+            mapping.give_up_slab(slab as usize, self.slot);
+        }
+        self.emptied.clear();
+    }
+
+    /// Bytes of blocks that are cached: in own slabs, but not given out.
+    pub(crate) fn cached_bytes(&self, mapping: &Mapping) -> u64 {
+        let cached = |owned: &OwnedSlab| {
+            let class = owned.class as usize;
+            let used = mapping.allocated_in(owned.slab as usize, class);
+            ((mapping.blocks_of(class) - used) * size_of_class(class)) as u64
+        };
+        self.owned.iter().map(cached).sum()
+    }
+}
+
+/// A slab's bitmaps as a fresh slab has them.
+fn clear_bitmaps(mapping: &Mapping, slab: usize) {
+    let bitmaps = mapping.bitmaps(slab);
+    bitmaps.bits.remote_hint.store(0, Relaxed);
+    for word in bitmaps.published.iter().chain(bitmaps.remote) {
+        if word.load(Relaxed) != 0 {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+/// The bits of a bitmap word that stand for blocks.
+#[inline]
+fn valid_bits(blocks: usize, word: usize) -> u64 {
+    let left = blocks - word * 64;
+    if left >= 64 { !0 } else { (1 << left) - 1 }
+}

@@ -1,0 +1,89 @@
+//! The heap: slabs of blocks in size classes, spans of slabs above, private caches in front.
+//!
+//! The truth is what is *published*: a block is allocated when its bit says so, a span when its
+//! head's state word does. There is no linked list in shared memory, and every transition is one
+//! store or one compare-and-swap, so a kill leaves nothing to repair but what a journal names.
+//! Thread caches hold unpublished blocks only, in private memory: a dead thread's need no recovery.
+//!
+//! Numbered invariants (H1 to H6) are in ARCHITECTURE.md.
+
+mod cache;
+pub(crate) mod classes;
+mod slab;
+mod span;
+
+pub(crate) use cache::{Cache, Magazines};
+pub(crate) use slab::Block;
+
+use crate::{
+    error::{Error, Result},
+    layout::{SlabKind, SlabState},
+    mapping::Mapping,
+};
+
+/// What an offset names.
+#[derive(Clone, Copy)]
+pub(crate) enum Allocation {
+    /// A block in a slab of blocks.
+    Block { block: Block, state: SlabState },
+    /// The head of a span.
+    Span { head: usize, state: SlabState },
+}
+
+impl Mapping {
+    /// Finds the allocation that begins at `offset`; allocated or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignPointer`] if no allocation can begin there.
+    pub(crate) fn find(&self, offset: u64) -> Result<Allocation> {
+        let foreign = Error::ForeignPointer { offset };
+        let slab = self.slab_of(offset);
+        if offset < self.geometry().data_at || slab >= self.committed() {
+            return Err(foreign);
+        }
+        let state = self.state(slab);
+        match state.kind() {
+            Some(SlabKind::Owned | SlabKind::Abandoned) => {
+                let block = self.block_in(slab, state, offset);
+                let exact = block.index < self.blocks_of(block.class)
+                    && self.offset_of_block(block) == offset;
+                exact
+                    .then_some(Allocation::Block { block, state })
+                    .ok_or(foreign)
+            }
+            Some(SlabKind::Span | SlabKind::Freeing) if self.slab_at(slab) == offset => {
+                Ok(Allocation::Span { head: slab, state })
+            }
+            // The begin of a free slab was an allocation once, perhaps this one.
+            Some(SlabKind::Free | SlabKind::Hole) if self.slab_at(slab) == offset => {
+                Err(Error::DoubleFree { offset })
+            }
+            _ => Err(foreign),
+        }
+    }
+
+    /// The small block in which `offset` lies, if it lies in a slab of blocks.
+    pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
+        let slab = self.slab_of(offset);
+        if offset < self.geometry().data_at || slab >= self.committed() {
+            return None;
+        }
+        let state = self.state(slab);
+        let small = state.is(SlabKind::Owned) || state.is(SlabKind::Abandoned);
+        small.then(|| (self.block_in(slab, state, offset), state))
+    }
+
+    /// The bytes that the allocation at `offset` holds, if it is allocated.
+    pub(crate) fn usable_size(&self, offset: u64) -> Result<usize> {
+        match self.find(offset)? {
+            Allocation::Block { block, .. } if self.is_allocated(block) => {
+                Ok(classes::size_of_class(block.class))
+            }
+            Allocation::Span { head, state } if state.is(SlabKind::Span) => {
+                Ok(self.span_slabs(head) << self.geometry().slab_shift)
+            }
+            _ => Err(Error::DoubleFree { offset }),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The journal: what a thread's section changed, so that a death can be undone.
+//!
+//! PROTOCOL of a section, as its thread sees it (J1, J8 in ARCHITECTURE.md):
+//! 1. *record*: old bytes, new blocks and blocks to free are written to the slot's log, each made
+//!    valid by one store of the log's position; only then the arena is changed;
+//! 2. *commit*: one store, which marks the position as committed, or empties the log when there is
+//!    nothing to free;
+//! 3. the locks are released;
+//! 4. *frees*, from the last to the first: remote ones behind a doubt word, and counted;
+//! 5. *empty*: one store.
+//!
+//! A kill before 2 undoes everything, later nothing: [`recover`] does what is left.
+
+mod immediate;
+mod recover;
+mod replay;
+mod slots;
+
+pub(crate) use immediate::Immediate;
+pub(crate) use recover::{Depth, is_dead, link_life, reap, recover, recover_all, unlink_life};
+pub(crate) use replay::LogReader;
+pub(crate) use slots::{Claim, claim_slot, next_generation, release_slot, reserved_slots, tag_of};

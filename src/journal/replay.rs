@@ -1,0 +1,192 @@
+//! Reading a dead slot's log, and doing what it says. Nothing read here is trusted.
+
+use crate::{
+    layout::{Entry, EntryKind, INLINE_LOG, LogPosition, SEGMENTS, SlabKind, SlabState},
+    mapping::Mapping,
+};
+use std::{
+    mem::offset_of,
+    ptr::{self, NonNull},
+    sync::atomic::{Ordering::*, compiler_fence},
+};
+
+/// Reads the entries of a slot's log from the last to the first.
+pub(crate) struct LogReader<'m> {
+    mapping: &'m Mapping,
+    slot: usize,
+    segment: usize,
+    used: usize,
+}
+
+/// An entry and where it stands.
+pub(crate) struct Found {
+    pub(crate) entry: Entry,
+    pub(crate) payload: NonNull<u8>,
+    /// The position behind the entry.
+    pub(crate) end: LogPosition,
+}
+
+impl Found {
+    /// A word of the payload; 0 beyond its end.
+    fn word(&self, index: usize) -> u64 {
+        if (index + 1) * 8 > self.entry.len {
+            return 0;
+        }
+        // SAFETY: the payload is `len` bytes inside a log segment (checked by the reader), which
+        // nobody writes while its slot is dead and leased.
+        unsafe { self.payload.cast::<u64>().add(index).read_unaligned() }
+    }
+}
+
+impl<'m> LogReader<'m> {
+    /// Starts at the end of the slot's log.
+    pub(crate) fn new(mapping: &'m Mapping, slot: usize) -> Self {
+        let position = LogPosition(mapping.slot(slot).log.load(Acquire));
+        LogReader {
+            mapping,
+            slot,
+            segment: position.segment(),
+            used: position.used(),
+        }
+    }
+
+    /// Where a segment lies and how long it is; `None` if the slot says nonsense.
+    fn segment(&self, index: usize) -> Option<(NonNull<u8>, usize)> {
+        if index == 0 {
+            let at = self.mapping.geometry().slots_at
+                + (self.slot * self.mapping.geometry().page
+                    + offset_of!(crate::layout::Slot, inline)) as u64;
+            let place = self.mapping.anywhere(at, INLINE_LOG)?;
+            return Some((place, INLINE_LOG));
+        }
+        let segment = self.mapping.slot(self.slot).segments.get(index - 1)?;
+        let size = segment.size.load(Relaxed) as usize;
+        let place = self.mapping.address(segment.offset.load(Relaxed), size)?;
+        Some((place, size))
+    }
+}
+
+impl Iterator for LogReader<'_> {
+    type Item = Found;
+
+    /// The entry before the last one returned. Ends early at an entry that makes no sense.
+    fn next(&mut self) -> Option<Found> {
+        while self.used == 0 {
+            if self.segment == 0 || self.segment > SEGMENTS {
+                return None;
+            }
+            let segment = &self.mapping.slot(self.slot).segments[self.segment - 1];
+            self.used = segment.before.load(Relaxed) as usize;
+            self.segment -= 1;
+        }
+        let (place, size) = self.segment(self.segment)?;
+        if self.used > size || self.used < 8 || self.used % 8 != 0 {
+            return None;
+        }
+        // SAFETY: `8 <= used <= size`, inside the segment.
+        let word = unsafe { place.add(self.used - 8).cast::<u64>().read_unaligned() };
+        let entry = Entry::decode(word)?;
+        let whole = 8 + entry.len.next_multiple_of(8);
+        let end = LogPosition::new(self.segment, self.used);
+        self.used = self.used.checked_sub(whole)?;
+        // SAFETY: `used` is still inside the segment.
+        let payload = unsafe { place.add(self.used) };
+        Some(Found {
+            entry,
+            payload,
+            end,
+        })
+    }
+}
+
+/// Undoes what an open section did: bytes in reverse, new blocks freed.
+pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
+    for found in LogReader::new(mapping, slot) {
+        let offset = found.entry.offset;
+        match found.entry.kind {
+            EntryKind::Undo => restore(mapping, &found),
+            EntryKind::Alloc => unpublish_own(mapping, slot, offset),
+            EntryKind::AllocSpan => {
+                let (count, claimed) = (found.word(0) as u32 as usize, found.word(0) >> 32);
+                if let Some(head) = head_at(mapping, offset) {
+                    mapping.undo_span(head, count, claimed as u32, slot);
+                }
+            }
+            EntryKind::GrowSpan => {
+                let (before, after) = (found.word(0) as usize, found.word(1) as usize);
+                if let Some(head) = head_at(mapping, offset) {
+                    mapping.undo_growth(head, before, after, slot);
+                }
+            }
+            EntryKind::Free | EntryKind::FreeSpan => {}
+        }
+    }
+}
+
+/// Does the frees that a committed section has not done yet.
+pub(super) fn finish(mapping: &Mapping, slot: usize) {
+    let stored = mapping.slot(slot);
+    let done = stored.done.load(Acquire);
+    for found in LogReader::new(mapping, slot) {
+        if done != 0 && found.end.0 >= done {
+            continue;
+        }
+        let offset = found.entry.offset;
+        match found.entry.kind {
+            EntryKind::Free => {
+                free_block(mapping, slot, offset);
+                stored.done.store(found.end.0, Release);
+            }
+            EntryKind::FreeSpan => {
+                if let Some(head) = head_at(mapping, offset) {
+                    mapping.free_span(head, SlabState(found.word(0)), slot);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn head_at(mapping: &Mapping, offset: u64) -> Option<usize> {
+    let slab = mapping.slab_of(offset);
+    let exact = offset >= mapping.geometry().data_at && slab < mapping.committed();
+    (exact && mapping.slab_at(slab) == offset).then_some(slab)
+}
+
+/// Puts old bytes back.
+fn restore(mapping: &Mapping, found: &Found) {
+    let Some(place) = mapping.anywhere(found.entry.offset, found.entry.len) else {
+        return;
+    };
+    // SAFETY: both ranges were checked to lie inside the mapping; a section that died holds the
+    // locks over the bytes it recorded until its generation moves on (R2), so nobody else uses
+    // them. `copy` allows what only a damaged log can cause: that they overlap.
+    unsafe { ptr::copy(found.payload.as_ptr(), place.as_ptr(), found.entry.len) };
+    compiler_fence(SeqCst);
+}
+
+/// Takes a block back that the dead section allocated; those lie in the dead slot's own slabs.
+///
+/// The slab may have changed its class in the section, which needs it to be empty: then every bit
+/// of it is the section's, and whichever is cleared for this entry is to be cleared anyway.
+fn unpublish_own(mapping: &Mapping, slot: usize, offset: u64) {
+    if let Some((block, state)) = mapping.block_around(offset)
+        && state.is_by(SlabKind::Owned, slot)
+    {
+        mapping.unpublish(block);
+    }
+}
+
+/// Frees a small block on behalf of a slot. Repeating it is harmless (J9).
+fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
+    let Some((block, state)) = mapping.block_around(offset) else {
+        return;
+    };
+    if state.is_by(SlabKind::Owned, slot) {
+        mapping.unpublish(block);
+    } else {
+        #[cfg(not(sharena_mutant = "no_doubt"))]
+        mapping.doubt(slot).block.store(offset, Release);
+        mapping.free_remotely(block, state);
+    }
+}

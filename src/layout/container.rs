@@ -1,0 +1,67 @@
+//! The headers of the containers: what a `Vec`, a `HashMap` or a `Box` is made of.
+//!
+//! A header names its buffer by offset and its arena by the lower half of the arena's id, so that
+//! memory of one arena is never followed in another. The *stamp* names the section that recorded
+//! the header's bytes last; while it is the open section's, the header needs no record, and the
+//! *marks* say what is recorded of the buffer.
+
+/// What `marks` of a header means while its stamp is that of the open section.
+pub(crate) mod marks {
+    /// The buffer was allocated in this section: it needs no record, and is freed at once.
+    pub(crate) const FRESH: u32 = 1 << 31;
+    /// The whole buffer is recorded.
+    pub(crate) const WHOLE: u32 = 1 << 30;
+    /// Below these flags: the bytes of the buffer recorded so far, in units of 8, saturating.
+    pub(crate) const COUNT: u32 = WHOLE - 1;
+}
+
+/// The part that all containers share. All zeroes is an empty container that owns nothing.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct BufferHeader {
+    /// Where the buffer begins; 0 if there is none.
+    pub(crate) offset: u64,
+    /// The section that recorded this header last.
+    pub(crate) stamp: u64,
+    /// The lower half of the arena's id; 0 if the container never owned anything.
+    pub(crate) arena: u32,
+    /// See [`marks`].
+    pub(crate) marks: u32,
+}
+
+impl BufferHeader {
+    /// An empty header, which owns nothing.
+    pub(crate) const fn new() -> Self {
+        BufferHeader {
+            offset: 0,
+            stamp: 0,
+            arena: 0,
+            marks: 0,
+        }
+    }
+}
+
+/// `Vec<T>` and `String`: elements lie from the buffer's begin on.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct VecHeader {
+    pub(crate) buffer: BufferHeader,
+    pub(crate) len: u64,
+    pub(crate) capacity: u64,
+}
+
+/// `HashMap<K, V>`: pairs lie from the buffer's begin on, the control bytes behind them.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct MapHeader {
+    pub(crate) buffer: BufferHeader,
+    pub(crate) len: u64,
+    /// Buckets - 1; 0 if there is no buffer.
+    pub(crate) mask: u64,
+    /// Insertions into never used buckets that are left before the table must grow.
+    pub(crate) growth_left: u64,
+}
+
+static_assertions::const_assert_eq!(size_of::<BufferHeader>(), 24);
+static_assertions::const_assert_eq!(size_of::<VecHeader>(), 40);
+static_assertions::const_assert_eq!(size_of::<MapHeader>(), 48);

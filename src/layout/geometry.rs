@@ -1,0 +1,179 @@
+//! Where everything lies, computed from four numbers of the header.
+//!
+//! ```text
+//! | header | doubts, processes | slots | slab states | slab bitmaps | slabs ...          |
+//! 0        page                                                     data_at              end
+//! ```
+//!
+//! The parts before the slabs are sized for the maximum. Only the first few pages of the states and
+//! bitmaps have memory behind them: pages are allocated together with the slabs they describe.
+
+use super::{Doubt, Header, ProcessEntry, SlabBits};
+
+/// Slabs of the smallest arenas: 4 KiB.
+pub(crate) const SMALLEST_SLAB_SHIFT: u32 = 12;
+/// Slabs of ordinary arenas: 64 KiB.
+pub(crate) const LARGEST_SLAB_SHIFT: u32 = 16;
+/// The fewest slots that make sense: one to work with, one reserved for recovery.
+pub(crate) const MIN_SLOTS: u32 = 2;
+const MAX_SLOTS: u32 = 16_000;
+/// Offsets fit into 48 bits.
+const MAX_SIZE: u64 = 1 << 47;
+
+/// The places of an arena's parts, all offsets from its base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Geometry {
+    /// Bytes of addresses in all.
+    pub(crate) maximum: u64,
+    pub(crate) page: usize,
+    pub(crate) slab_shift: u32,
+    pub(crate) slots: usize,
+    pub(crate) doubts_at: u64,
+    pub(crate) processes_at: u64,
+    pub(crate) slots_at: u64,
+    pub(crate) states_at: u64,
+    pub(crate) bits_at: u64,
+    pub(crate) data_at: u64,
+    /// How many slabs there can be at most.
+    pub(crate) slabs: usize,
+}
+
+impl Geometry {
+    /// Lays out an arena of at most `maximum` bytes; says what is wrong with the numbers otherwise.
+    pub(crate) fn new(
+        maximum: u64,
+        page: usize,
+        slab_shift: u32,
+        slots: u32,
+    ) -> Result<Self, String> {
+        if !page.is_power_of_two() || !(4096..=65536).contains(&page) {
+            return Err(format!("pages of {page} bytes are not supported"));
+        }
+        if !(SMALLEST_SLAB_SHIFT..=LARGEST_SLAB_SHIFT).contains(&slab_shift) {
+            return Err(format!("slabs of 2^{slab_shift} bytes are not supported"));
+        }
+        if !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
+            return Err(format!(
+                "{slots} slots: expected {MIN_SLOTS} to {MAX_SLOTS}"
+            ));
+        }
+        if maximum > MAX_SIZE {
+            return Err(format!("{maximum} bytes: expected at most {MAX_SIZE}"));
+        }
+        let up = |at: u64, to: u64| at.next_multiple_of(to);
+        let page64 = page as u64;
+        let slots64 = u64::from(slots);
+        let doubts_at = up(size_of::<Header>() as u64, page64);
+        let processes_at = doubts_at + slots64 * size_of::<Doubt>() as u64;
+        let slots_at = up(
+            processes_at + slots64 * size_of::<ProcessEntry>() as u64,
+            page64,
+        );
+        let states_at = slots_at + slots64 * page64;
+        let slab = 1u64 << slab_shift;
+        let most = maximum >> slab_shift;
+        let bits_at = up(states_at + most * 8, page64);
+        let data_at = up(
+            bits_at + most * Self::stride(slab_shift) as u64,
+            slab.max(page64),
+        );
+        let slabs = maximum.saturating_sub(data_at) >> slab_shift;
+        if slabs < 2 {
+            return Err(format!(
+                "{maximum} bytes leave no room for data: its own structures take {data_at}"
+            ));
+        }
+        Ok(Geometry {
+            maximum,
+            page,
+            slab_shift,
+            slots: slots as usize,
+            doubts_at,
+            processes_at,
+            slots_at,
+            states_at,
+            bits_at,
+            data_at,
+            slabs: slabs as usize,
+        })
+    }
+
+    /// The slab size that suits an arena of at most `maximum` bytes.
+    pub(crate) fn slab_shift_for(maximum: u64) -> u32 {
+        match maximum {
+            0..=0x10_0000 => 12,
+            0x10_0001..=0x40_0000 => 13,
+            0x40_0001..=0x100_0000 => 14,
+            0x100_0001..=0x400_0000 => 15,
+            _ => 16,
+        }
+    }
+
+    /// Bytes from the bitmaps of one slab to those of the next. Not a power of two, so that they do
+    /// not all fall into the same sets of the cache.
+    pub(crate) const fn stride(slab_shift: u32) -> usize {
+        size_of::<SlabBits>() + 2 * Self::bitmap_bytes(slab_shift)
+    }
+
+    /// Bytes of one of a slab's two bitmaps.
+    pub(crate) const fn bitmap_bytes(slab_shift: u32) -> usize {
+        (1 << slab_shift) / 16 / 8
+    }
+
+    /// Bytes of one slab.
+    pub(crate) const fn slab(&self) -> usize {
+        1 << self.slab_shift
+    }
+
+    /// The end of the `count` first slabs.
+    pub(crate) fn end_of(&self, count: usize) -> u64 {
+        self.data_at + ((count as u64) << self.slab_shift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_overlap() {
+        for maximum in [
+            1u64 << 17,
+            1 << 18,
+            1 << 20,
+            12_345_678,
+            1 << 30,
+            1 << 36,
+            1 << 40,
+        ] {
+            for page in [4096, 16384, 65536] {
+                let shift = Geometry::slab_shift_for(maximum);
+                let Ok(g) = Geometry::new(maximum, page, shift, 8) else {
+                    assert!(maximum <= 1 << 20, "{maximum}");
+                    continue;
+                };
+                let starts = [
+                    0,
+                    g.doubts_at,
+                    g.processes_at,
+                    g.slots_at,
+                    g.states_at,
+                    g.bits_at,
+                    g.data_at,
+                ];
+                assert!(starts.is_sorted());
+                assert!(g.end_of(g.slabs) <= maximum);
+                assert!(g.bits_at + (g.slabs * Geometry::stride(shift)) as u64 <= g.data_at);
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_nonsense() {
+        assert!(Geometry::new(1 << 30, 1000, 16, 8).is_err());
+        assert!(Geometry::new(1 << 30, 4096, 11, 8).is_err());
+        assert!(Geometry::new(1 << 30, 4096, 16, 1).is_err());
+        assert!(Geometry::new(1 << 60, 4096, 16, 8).is_err());
+        assert!(Geometry::new(8192, 4096, 12, 8).is_err());
+    }
+}

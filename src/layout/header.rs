@@ -1,0 +1,106 @@
+//! The first page of an arena: what it is, who may open it, and how far it reaches.
+
+use super::LockWord;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// The first eight bytes of every arena. The last one breaks text-mode transfers.
+pub(crate) const MAGIC: [u8; 8] = *b"sharena\x1a";
+/// Raised whenever a stored byte changes its meaning.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Reads differently on a machine of the other byte order.
+pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
+/// Lists of roots, by the hash of their names.
+pub(crate) const BUCKETS: usize = 64;
+
+/// The header. Written once before the arena becomes visible, but for the atomic words.
+#[repr(C)]
+pub(crate) struct Header {
+    /// [`MAGIC`].
+    pub(crate) magic: [u8; 8],
+    /// [`FORMAT_VERSION`] of the creator.
+    pub(crate) version: u32,
+    /// [`ENDIAN_MARK`] as the creator stores it.
+    pub(crate) endian_mark: u32,
+    /// Bits of a pointer in the program that created the arena.
+    pub(crate) pointer_bits: u32,
+    /// Bytes in a page of the machine that created the arena.
+    pub(crate) page_size: u32,
+    /// Features of the format in use; an opener must know each.
+    pub(crate) features: u64,
+    /// [`FINGERPRINT`] of the creator.
+    pub(crate) fingerprint: u64,
+    /// Random, never 0 in its lower half: what containers know their arena by.
+    pub(crate) id: u64,
+    /// Random: makes hashing differ from arena to arena.
+    pub(crate) hash_seed: u64,
+    /// The bytes of addresses the arena may ever use.
+    pub(crate) maximum: u64,
+    /// Slabs are `1 << slab_shift` bytes.
+    pub(crate) slab_shift: u32,
+    /// Slots for threads.
+    pub(crate) slots: u32,
+    /// The boot in which the life words mean something.
+    pub(crate) boot_id: [AtomicU64; 2],
+    /// The file in which the life words mean something.
+    pub(crate) device: AtomicU64,
+    pub(crate) inode: AtomicU64,
+    /// Slabs, from the first, whose pages are allocated. Only grows.
+    pub(crate) committed: AtomicU64,
+    /// Slabs, from the first, that were ever claimed. Only grows; a lost step is a free slab below.
+    pub(crate) watermark: AtomicU64,
+    /// A hint: about how many slabs below the watermark are free.
+    pub(crate) freed: AtomicU64,
+    /// A hint: about how many abandoned slabs there are.
+    pub(crate) abandoned: AtomicU64,
+    /// One more than the highest slot that was ever claimed.
+    pub(crate) slots_high: AtomicU32,
+    /// 1 while a removed root waits for its last handle: a hint.
+    pub(crate) orphans: AtomicU32,
+    /// Guards the lists of roots.
+    pub(crate) directory: LockWord,
+    /// The number of the next root.
+    pub(crate) next_root: AtomicU64,
+    /// The heads of the lists of roots.
+    pub(crate) buckets: [AtomicU64; BUCKETS],
+}
+
+const fn mix(hash: u64, value: usize) -> u64 {
+    (hash ^ value as u64)
+        .wrapping_mul(0x0000_0100_0000_01b3)
+        .rotate_left(23)
+}
+
+macro_rules! shape {
+    ($hash:ident; $($type:ty { $($field:ident),* })*) => {
+        $(
+            $hash = mix($hash, size_of::<$type>());
+            $hash = mix($hash, align_of::<$type>());
+            $( $hash = mix($hash, std::mem::offset_of!($type, $field)); )*
+        )*
+    };
+}
+
+/// A number that changes when the layout of any stored type does.
+pub(crate) const FINGERPRINT: u64 = {
+    use super::*;
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    shape! { hash;
+        Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, boot_id,
+            device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }
+        Slot { claim, lease, generation, serial, log, done, waits, immediate, permits, segments, inline }
+        SlabBits { remote_hint, span_slabs, span_bytes }
+        BufferHeader { offset, stamp, arena, marks }
+        VecHeader { buffer, len, capacity }
+        MapHeader { buffer, len, mask, growth_left }
+        MutexHeader { word, poison, stamp }
+        SemaphoreHeader { lock, available, waiters }
+        RootEntry { next, number, state, name_len, value, size, schema, schema_len, users }
+        ProcessEntry { claim, namespace }
+    }
+    hash
+};
+
+static_assertions::const_assert!(size_of::<Header>() <= 4096);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, magic), 0);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, maximum), 56);
+static_assertions::const_assert_eq!(std::mem::offset_of!(Header, committed), 104);

@@ -1,0 +1,92 @@
+//! Lock words.
+//!
+//! | bits 16..64 | bits 1..16 | bit 0 | meaning |
+//! |---|---|---|---|
+//! | 0 | 0 | 0 | free |
+//! | generation | slot + 1 | 0 | held by that slot in that generation |
+//! | generation | slot + 1 | 1 | the same, and somebody may sleep on the lower half |
+//! | an older generation of the slot | slot + 1 | any | free: the holder died, and its journal is resolved |
+//! | all ones | all ones | 0 | frozen: readers need no lock, writers never come again |
+//!
+//! The lower half is the futex: it holds the waiters bit, the slot and 16 bits of the generation.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Set while somebody may sleep on the word.
+pub(crate) const WAITERS_BIT: u64 = 1;
+/// The word of a lock that was frozen.
+pub(crate) const FROZEN_TAG: u64 = !WAITERS_BIT;
+
+/// A lock word, see the truth table above. Zero is free.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub(crate) struct LockWord(pub(crate) AtomicU64);
+
+impl LockWord {
+    /// A free lock.
+    pub(crate) const fn new() -> Self {
+        LockWord(AtomicU64::new(0))
+    }
+
+    /// The half of the word that waiters sleep on.
+    pub(crate) fn futex(&self) -> &AtomicU32 {
+        // SAFETY: the word is eight bytes, aligned to eight, and lives as long as `self`; its first
+        // four are its lower half, since only little-endian machines are supported. Mixed-size
+        // atomic access to the same word is only ever done by the kernel and by loads.
+        unsafe { &*(&raw const self.0).cast::<AtomicU32>() }
+    }
+}
+
+/// Who holds a lock: a slot in one of its generations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tag(pub(crate) u64);
+
+impl Tag {
+    /// The tag of `slot` in `generation`.
+    pub(crate) fn new(slot: usize, generation: u64) -> Self {
+        Tag(generation << 16 | (slot as u64 + 1) << 1)
+    }
+
+    /// The holder that a lock word names, or `None` if it names nobody.
+    pub(crate) fn of_word(word: u64) -> Option<Self> {
+        let tag = word & !WAITERS_BIT;
+        (tag != 0).then_some(Tag(tag))
+    }
+
+    /// The slot; may be out of range when the word was damaged.
+    pub(crate) fn slot(self) -> usize {
+        ((self.0 >> 1 & 0x7fff) as usize).wrapping_sub(1)
+    }
+
+    /// The generation of the slot, 48 bits.
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 16
+    }
+}
+
+/// What precedes the value in a `Mutex<T>`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct MutexHeader {
+    pub(crate) word: LockWord,
+    /// 1 after a panic while the value was being changed.
+    pub(crate) poison: AtomicU32,
+    pub(crate) reserved: u32,
+    /// The section that recorded the value's own bytes.
+    pub(crate) stamp: AtomicU64,
+}
+
+/// A semaphore: its count, guarded by a lock of its own.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct SemaphoreHeader {
+    pub(crate) lock: LockWord,
+    /// Permits that nobody holds. Also what waiters sleep on.
+    pub(crate) available: AtomicU32,
+    /// Threads that may sleep; a hint that only makes for needless wakes.
+    pub(crate) waiters: AtomicU32,
+}
+
+static_assertions::assert_eq_size!(LockWord, u64);
+static_assertions::const_assert_eq!(size_of::<MutexHeader>(), 24);
+static_assertions::const_assert_eq!(size_of::<SemaphoreHeader>(), 16);

@@ -1,0 +1,23 @@
+//! Every byte that is stored in an arena, and nothing else.
+//!
+//! The types here are what several processes agree on. Their sizes, alignments and field offsets
+//! are asserted at compile time; ARCHITECTURE.md shows them as byte pictures, which a test compares
+//! with `offset_of!`. What is read through them is untrusted until it was checked: see `mapping`.
+
+mod container;
+mod geometry;
+mod header;
+mod lock;
+mod log;
+mod root;
+mod slab;
+mod slot;
+
+pub(crate) use container::{BufferHeader, MapHeader, VecHeader, marks};
+pub(crate) use geometry::Geometry;
+pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC};
+pub(crate) use lock::{FROZEN_TAG, LockWord, MutexHeader, SemaphoreHeader, Tag, WAITERS_BIT};
+pub(crate) use log::{Entry, EntryKind, LogPosition, MAX_RECORD};
+pub(crate) use root::{ProcessEntry, RootEntry, root_state};
+pub(crate) use slab::{SlabBits, SlabKind, SlabState};
+pub(crate) use slot::{Doubt, INLINE_LOG, PERMITS, SEGMENTS, Slot, Stamp};

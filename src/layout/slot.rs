@@ -1,0 +1,87 @@
+//! Slots: what a thread keeps in an arena while it is attached. One page each.
+//!
+//! The last eight bytes of the page hold the *life word*, which the kernel marks when the thread
+//! dies; `os::life` says why it must lie there.
+
+use std::sync::atomic::AtomicU64;
+
+/// Semaphores of which a thread can hold permits at a time.
+pub(crate) const PERMITS: usize = 32;
+/// Segments by which a log can outgrow its slot.
+pub(crate) const SEGMENTS: usize = 24;
+/// Bytes of log inside the slot.
+pub(crate) const INLINE_LOG: usize = 2752;
+
+/// A further piece of log, in a block that is never published.
+#[repr(C)]
+pub(crate) struct Segment {
+    /// Where it is.
+    pub(crate) offset: AtomicU64,
+    /// How many bytes it has.
+    pub(crate) size: AtomicU64,
+    /// How many bytes of the segment before it were used when the log went on to this one.
+    pub(crate) before: AtomicU64,
+}
+
+/// Permits of one semaphore.
+#[repr(C)]
+pub(crate) struct PermitCell {
+    /// The semaphore's offset; 0 if the cell is free.
+    pub(crate) semaphore: AtomicU64,
+    pub(crate) count: AtomicU64,
+}
+
+/// One thread's slot. Written by its thread, or by who recovers it under the lease.
+#[repr(C, align(4096))]
+pub(crate) struct Slot {
+    /// Who claimed the slot: process id, start time and namespace in one word; 0 if nobody.
+    pub(crate) claim: AtomicU64,
+    /// Who recovers the slot, as a lock tag; 0 if nobody.
+    pub(crate) lease: AtomicU64,
+    /// Raised when the slot's journal was resolved for good; lock words name it.
+    pub(crate) generation: AtomicU64,
+    /// The last section's number. Never goes back.
+    pub(crate) serial: AtomicU64,
+    /// How far the log is written, a `LogPosition`; 0 while there is nothing to undo or to finish.
+    pub(crate) log: AtomicU64,
+    /// After commit: frees of blocks at or behind this position are done; 0 if none is.
+    pub(crate) done: AtomicU64,
+    /// The offset of the lock that the thread sleeps for; 0 if none.
+    pub(crate) waits: AtomicU64,
+    /// The process entry of the thread's process, plus 1.
+    pub(crate) process: AtomicU64,
+    /// The immediate journal: a code and what it needs, see `journal::immediate`.
+    pub(crate) immediate: [AtomicU64; 8],
+    /// Permits that the thread holds.
+    pub(crate) permits: [PermitCell; PERMITS],
+    /// Segments that extend the log, in order.
+    pub(crate) segments: [Segment; SEGMENTS],
+    /// The first part of the log.
+    pub(crate) inline: [u8; INLINE_LOG],
+}
+
+/// The number of a section: the slot and how many sections it had before. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp(pub(crate) u64);
+
+impl Stamp {
+    /// Bits of the serial.
+    pub(crate) const SERIAL_BITS: u32 = 50;
+
+    pub(crate) const fn new(slot: usize, serial: u64) -> Self {
+        Stamp((slot as u64) << Self::SERIAL_BITS | serial)
+    }
+}
+
+/// Names the block that its slot is freeing now; 0 if none. One cache line per slot, beside each
+/// other, since who drains a slab reads them all.
+#[repr(C, align(64))]
+pub(crate) struct Doubt {
+    pub(crate) block: AtomicU64,
+    /// Not 0 if others may have freed blocks of the slot's slabs: a hint.
+    pub(crate) remote_frees: AtomicU64,
+}
+
+static_assertions::const_assert_eq!(size_of::<Slot>(), 4096);
+static_assertions::const_assert!(std::mem::offset_of!(Slot, inline) + INLINE_LOG <= 4096 - 8);
+static_assertions::const_assert!(INLINE_LOG % 8 == 0);

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate self as sharena;
+
+pub mod arena;
+pub mod collections;
+mod error;
+mod heap;
+mod journal;
+mod layout;
+mod mapping;
+mod os;
+pub mod ptr;
+mod section;
+pub mod share;
+pub mod sync;
+
+pub use arena::{Arena, Options, Root};
+pub use error::{Error, Result};
+pub use mapping::Access;
+pub use ptr::{AtomicRelPtr, RelPtr};
+pub use share::Share;
+pub use sharena_derive::Share;
+
+/// What the code that `derive(Share)` generates needs. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::share::{
+        Field, Kind, MustNotImplDrop, Part, Primitive, TypeInfo, TypeRef, Variant, check,
+        enum_info, enum_start, node, variant_offsets,
+    };
+}

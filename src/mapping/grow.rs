@@ -1,0 +1,93 @@
+//! Growth: pages first, then one store of the committed size.
+//!
+//! 1. Pages for the new slabs' states and bitmaps are allocated, then those of the slabs.
+//! 2. The committed size is raised (never lowered, so several growers do not disturb each other).
+//!
+//! A kill before 2 leaves pages allocated that nobody uses yet; the next grower finds them.
+
+use super::{Backing, Mapping};
+use crate::{
+    error::{Error, Result},
+    layout::Geometry,
+    os,
+};
+use std::sync::atomic::Ordering::*;
+
+const SMALLEST_STEP: u64 = 256 << 10;
+const LARGEST_STEP: u64 = 64 << 20;
+
+impl Mapping {
+    /// Sees to it that the first `slabs` slabs have memory behind them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] beyond the maximum, [`Error::NoSpace`] if the file cannot grow.
+    pub(crate) fn commit(&self, slabs: usize) -> Result {
+        let now = self.committed();
+        if slabs <= now {
+            return Ok(());
+        }
+        if slabs > self.geometry.slabs {
+            return Err(self.full((slabs - now) << self.geometry.slab_shift));
+        }
+        let generous = self.generous(now).clamp(slabs, self.geometry.slabs);
+        if self.allocate(now, generous).is_ok() {
+            return self.committed_now(generous);
+        }
+        match self.allocate(now, slabs) {
+            Ok(()) => self.committed_now(slabs),
+            Err(source) => Err(Error::NoSpace {
+                requested: ((slabs - now) as u64) << self.geometry.slab_shift,
+                source,
+            }),
+        }
+    }
+
+    pub(crate) fn full(&self, requested: usize) -> Error {
+        Error::Full {
+            requested,
+            maximum: self.geometry.maximum,
+        }
+    }
+
+    /// Grows by an eighth, so that growth costs little and wastes little.
+    fn generous(&self, now: usize) -> usize {
+        let shift = self.geometry.slab_shift;
+        let step = (((now as u64) << shift) / 8).clamp(SMALLEST_STEP, LARGEST_STEP);
+        let step = step
+            .min(self.geometry.maximum / 16)
+            .max(self.geometry.page as u64);
+        now + (step >> shift).max(1) as usize
+    }
+
+    fn committed_now(&self, slabs: usize) -> Result {
+        self.header().committed.fetch_max(slabs as u64, AcqRel);
+        Ok(())
+    }
+
+    /// Allocates the pages of slabs `from..to`, and of what describes them.
+    fn allocate(&self, from: usize, to: usize) -> std::io::Result<()> {
+        let g = &self.geometry;
+        let stride = Geometry::stride(g.slab_shift);
+        let parts = [
+            (g.states_at, from * 8, to * 8),
+            (g.bits_at, from * stride, to * stride),
+            (g.data_at, from << g.slab_shift, to << g.slab_shift),
+        ];
+        for (at, from, to) in parts {
+            self.allocate_pages(at + from as u64, at + to as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Allocates the pages that hold the bytes `from..to` of the file.
+    pub(crate) fn allocate_pages(&self, from: u64, to: u64) -> std::io::Result<()> {
+        let page = self.geometry.page as u64;
+        let from = from & !(page - 1);
+        let to = to.next_multiple_of(page);
+        match &self.backing {
+            Backing::File { file, .. } => os::file::allocate(file, from, to - from),
+            Backing::Memory => Ok(()),
+        }
+    }
+}

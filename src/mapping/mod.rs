@@ -1,0 +1,325 @@
+//! A mapped arena: the one place where offsets become addresses.
+//!
+//! A mapping covers the arena's *maximum*; memory is behind what is *committed*. Growth allocates
+//! pages in the file and then moves the committed size with one store: every process sees the new
+//! pages through the mapping it has.
+//!
+//! What is read from an arena is untrusted. Offsets become addresses by [`Mapping::address`], which
+//! checks them against the committed size, or inside a container's buffer, which is trusted as far
+//! as the contract of `Share` goes.
+
+mod backing;
+mod grow;
+mod table;
+
+pub(crate) use backing::Backing;
+pub(crate) use table::{find_file, find_id, locate, mappings, register};
+
+use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, Slot};
+use memmap2::MmapRaw;
+use std::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
+};
+
+/// How the pages of an arena may be used by this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Access {
+    /// Read and change the arena together with all others.
+    #[default]
+    ReadWrite,
+    /// Only read it; the pages are really mapped `PROT_READ`.
+    ReadOnly,
+    /// Read it, and change a private copy that nobody else sees.
+    CopyOnWrite,
+}
+
+/// An arena that is mapped by this process. Lives until its last handle and last slot are gone.
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    geometry: Geometry,
+    id: u64,
+    hash_seed: u64,
+    access: Access,
+    /// Handles of users: arenas, roots. The mapping itself may outlive them in a thread's slot.
+    handles: AtomicUsize,
+    pub(crate) backing: Backing,
+    /// This process's entry, plus 1, below the generation it is of; 0 until there is one.
+    pub(crate) process: AtomicU64,
+    _map: MmapRaw,
+}
+
+// SAFETY: the mapping is memory that other processes share anyway; all access through it is by
+// atomics or under the arena's locks, and `base` stays valid until the value is dropped.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+/// A slab's bitmaps.
+#[derive(Clone, Copy)]
+pub(crate) struct Bitmaps<'m> {
+    pub(crate) bits: &'m SlabBits,
+    /// Blocks that are given out. Written by the slab's owner only.
+    pub(crate) published: &'m [AtomicU64],
+    /// Blocks of these that others freed.
+    pub(crate) remote: &'m [AtomicU64],
+}
+
+impl Mapping {
+    /// Wraps a map whose header was checked.
+    ///
+    /// # Safety
+    ///
+    /// `map` covers `geometry.maximum` bytes, and has memory behind the header, the slots and the
+    /// committed slabs with their states and bitmaps.
+    pub(crate) unsafe fn new(
+        map: MmapRaw,
+        geometry: Geometry,
+        access: Access,
+        backing: Backing,
+    ) -> Self {
+        let base = NonNull::new(map.as_mut_ptr()).expect("a map is never at address 0");
+        // SAFETY: by contract there is a header, and the page was checked by the caller.
+        let header = unsafe { base.cast::<Header>().as_ref() };
+        Mapping {
+            base,
+            geometry,
+            id: header.id,
+            hash_seed: header.hash_seed,
+            access,
+            handles: AtomicUsize::new(0),
+            backing,
+            process: AtomicU64::new(0),
+            _map: map,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.geometry.maximum as usize
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The part of the id that containers carry.
+    pub(crate) fn arena(&self) -> u32 {
+        self.id as u32
+    }
+
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The file behind the mapping, if there is one.
+    pub(crate) fn identity(&self) -> Option<crate::os::file::Identity> {
+        match &self.backing {
+            Backing::File { identity, .. } => Some(*identity),
+            Backing::Memory => None,
+        }
+    }
+
+    pub(crate) fn handles(&self) -> &AtomicUsize {
+        &self.handles
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: there is a header at the base, M1; its plain fields never change once the arena
+        // is visible, its others are atomic.
+        unsafe { self.base.cast().as_ref() }
+    }
+
+    /// A shared view of a stored structure that consists of atomics.
+    ///
+    /// # Safety
+    ///
+    /// `at .. at + size_of::<T>()` lies in the arena's memory, `at` is aligned for `T`, and any
+    /// bytes are a valid `T` that others may change at any time.
+    #[inline(always)]
+    unsafe fn stored<T>(&self, at: u64) -> &T {
+        // SAFETY: by contract.
+        unsafe { &*self.base.as_ptr().add(at as usize).cast::<T>() }
+    }
+
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    #[inline]
+    pub(crate) fn slot(&self, index: usize) -> &Slot {
+        assert!(index < self.geometry.slots);
+        let at = self.geometry.slots_at + (index * self.geometry.page) as u64;
+        // SAFETY: the slots lie in the committed front part (M1); a slot is atomics and bytes that
+        // are only reached through raw pointers.
+        unsafe { self.stored(at) }
+    }
+
+    /// The word that the kernel marks when the slot's thread dies.
+    pub(crate) fn life(&self, index: usize) -> &AtomicU32 {
+        assert!(index < self.geometry.slots);
+        let page = self.geometry.page;
+        let end = self.geometry.slots_at + ((index + 1) * page) as u64;
+        // SAFETY: as for `slot`.
+        unsafe { self.stored(end - crate::os::life::WORD_FROM_PAGE_END as u64) }
+    }
+
+    pub(crate) fn doubt(&self, index: usize) -> &Doubt {
+        assert!(index < self.geometry.slots);
+        // SAFETY: as for `slot`.
+        unsafe { self.stored(self.geometry.doubts_at + (index * size_of::<Doubt>()) as u64) }
+    }
+
+    pub(crate) fn process_entry(&self, index: usize) -> &ProcessEntry {
+        assert!(index < self.geometry.slots);
+        let at = self.geometry.processes_at + (index * size_of::<ProcessEntry>()) as u64;
+        // SAFETY: as for `slot`.
+        unsafe { self.stored(at) }
+    }
+
+    /// How many slots were ever claimed.
+    pub(crate) fn slots_high(&self) -> usize {
+        (self.header().slots_high.load(Acquire) as usize).min(self.geometry.slots)
+    }
+
+    /// The slabs that have memory behind them.
+    #[inline]
+    pub(crate) fn committed(&self) -> usize {
+        (self.header().committed.load(Acquire) as usize).min(self.geometry.slabs)
+    }
+
+    /// The slabs that were ever claimed.
+    pub(crate) fn watermark(&self) -> usize {
+        (self.header().watermark.load(Acquire) as usize).min(self.committed())
+    }
+
+    /// The state word of a slab that has memory behind it.
+    #[inline(always)]
+    pub(crate) fn state_word(&self, slab: usize) -> &AtomicU64 {
+        debug_assert!(slab < self.committed());
+        // SAFETY: states are committed together with their slabs (M2), and no caller goes beyond.
+        unsafe { self.stored(self.geometry.states_at + (slab * 8) as u64) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(&self, slab: usize) -> SlabState {
+        SlabState(self.state_word(slab).load(Acquire))
+    }
+
+    /// What is kept of a slab beside its state.
+    #[inline(always)]
+    pub(crate) fn bitmaps(&self, slab: usize) -> Bitmaps<'_> {
+        debug_assert!(slab < self.committed());
+        let shift = self.geometry.slab_shift;
+        let at = self.geometry.bits_at + (slab * Geometry::stride(shift)) as u64;
+        let words = Geometry::bitmap_bytes(shift) / 8;
+        let first = at + size_of::<SlabBits>() as u64;
+        // SAFETY: bitmaps are committed together with their slabs (M2), and consist of atomics.
+        unsafe {
+            let published: *const AtomicU64 = self.stored::<AtomicU64>(first);
+            Bitmaps {
+                bits: self.stored(at),
+                published: std::slice::from_raw_parts(published, words),
+                remote: std::slice::from_raw_parts(published.add(words), words),
+            }
+        }
+    }
+
+    /// One word of a slab's bitmap of published blocks: the fast path's short way.
+    #[inline(always)]
+    pub(crate) fn published_word(&self, slab: usize, word: usize) -> &AtomicU64 {
+        let shift = self.geometry.slab_shift;
+        debug_assert!(slab < self.committed() && word < Geometry::bitmap_bytes(shift) / 8);
+        let at = self.geometry.bits_at as usize
+            + slab * Geometry::stride(shift)
+            + size_of::<SlabBits>()
+            + word * 8;
+        // SAFETY: as for `bitmaps`.
+        unsafe { self.stored(at as u64) }
+    }
+
+    /// The slab in which a data offset lies; may be beyond the last one.
+    #[inline(always)]
+    pub(crate) fn slab_of(&self, offset: u64) -> usize {
+        (offset.wrapping_sub(self.geometry.data_at) >> self.geometry.slab_shift) as usize
+    }
+
+    /// The offset at which a slab begins.
+    #[inline(always)]
+    pub(crate) fn slab_at(&self, slab: usize) -> u64 {
+        self.geometry.end_of(slab)
+    }
+
+    /// The address of `len` bytes at a data offset, if all of them are committed.
+    #[inline]
+    pub(crate) fn address(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len as u64)?;
+        if offset < self.geometry.data_at || end > self.geometry.end_of(self.committed()) {
+            return None;
+        }
+        // SAFETY: just checked to lie inside the mapping.
+        Some(unsafe { self.base.add(offset as usize) })
+    }
+
+    /// The same for any part of the arena, the header included.
+    pub(crate) fn anywhere(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len as u64)?;
+        let front = end <= self.geometry.states_at;
+        if front {
+            // SAFETY: the front part is committed and mapped, M1.
+            return Some(unsafe { self.base.add(offset as usize) });
+        }
+        self.address(offset, len)
+    }
+
+    /// Copies what is committed to where it belongs in `image`, which reaches to the end of that.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else writes the arena meanwhile, or torn values do not matter.
+    pub(crate) unsafe fn copy_to(&self, image: &mut [u8]) {
+        let g = &self.geometry;
+        let committed = self.committed();
+        let stride = Geometry::stride(g.slab_shift);
+        let parts = [
+            (0, g.states_at),
+            (g.states_at, (committed * 8) as u64),
+            (g.bits_at, (committed * stride) as u64),
+            (g.data_at, (committed as u64) << g.slab_shift),
+        ];
+        for (at, len) in parts {
+            let (at, len) = (at as usize, len as usize);
+            // SAFETY: all of these have memory behind them (M1, M2).
+            unsafe {
+                let from = self.base.as_ptr().add(at);
+                from.copy_to_nonoverlapping(image[at..at + len].as_mut_ptr(), len);
+            }
+        }
+    }
+
+    /// The offset of an address inside the mapping.
+    #[inline]
+    pub(crate) fn offset_of<T: ?Sized>(&self, place: *const T) -> Option<u64> {
+        let offset = place.addr().wrapping_sub(self.base.addr().get());
+        (offset < self.len()).then_some(offset as u64)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        table::unregister(self);
+    }
+}

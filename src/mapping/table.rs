@@ -1,0 +1,238 @@
+//! The table of this process's mappings: finds the arena that an address lies in.
+//!
+//! Read without a lock: the fast path compares the address with the range that the thread used
+//! last, and looks at one word that changes when a mapping goes away. The table is a fixed array;
+//! entries become visible by their last store. Changes are made under a lock that lies in a page
+//! which a fork wipes, so a child never finds it taken.
+
+use super::{Access, Mapping};
+use crate::{
+    error::{Error, Result},
+    os::{file::Identity, memory::Wiped},
+};
+use std::{
+    cell::Cell,
+    ptr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
+    },
+};
+
+/// Arenas that a process can have mapped at a time.
+const LIMIT: usize = 128;
+
+struct Entry {
+    /// 0 while the entry is not in use.
+    start: AtomicUsize,
+    len: AtomicUsize,
+    arena: AtomicU32,
+    mapping: AtomicPtr<Mapping>,
+}
+
+static TABLE: [Entry; LIMIT] = [const {
+    Entry {
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(0),
+        arena: AtomicU32::new(0),
+        mapping: AtomicPtr::new(ptr::null_mut()),
+    }
+}; LIMIT];
+
+/// Changes whenever a range stops to be an arena's, so that no thread trusts what it remembers.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// The arena that an address lies in.
+#[derive(Clone, Copy)]
+pub(crate) struct Located {
+    pub(crate) base: *mut u8,
+    pub(crate) len: usize,
+    pub(crate) arena: u32,
+    epoch: u64,
+}
+
+thread_local! {
+    static LAST: Cell<Located> = const {
+        Cell::new(Located { base: ptr::null_mut(), len: 0, arena: 0, epoch: 0 })
+    };
+}
+
+/// Finds the arena in which `place` lies.
+#[inline(always)]
+pub(crate) fn locate<T: ?Sized>(place: *const T) -> Option<Located> {
+    let last = LAST.get();
+    let inside = place.addr().wrapping_sub(last.base.addr()) < last.len;
+    if inside && last.epoch == EPOCH.load(Relaxed) {
+        return Some(last);
+    }
+    locate_slow(place.addr())
+}
+
+/// The same, by looking through the table.
+#[cold]
+#[inline(never)]
+pub(crate) fn locate_slow(address: usize) -> Option<Located> {
+    let epoch = EPOCH.load(Acquire);
+    for entry in &TABLE {
+        let start = entry.start.load(Acquire);
+        let len = entry.len.load(Relaxed);
+        if start != 0 && address.wrapping_sub(start) < len {
+            let located = Located {
+                base: ptr::with_exposed_provenance_mut(start),
+                len,
+                arena: entry.arena.load(Relaxed),
+                epoch,
+            };
+            LAST.set(located);
+            return Some(located);
+        }
+    }
+    None
+}
+
+/// A lock of this process that is free in a forked child.
+struct TableLock(&'static AtomicU32);
+
+impl TableLock {
+    fn take() -> Self {
+        let word = lock_word();
+        while word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        TableLock(word)
+    }
+}
+
+impl Drop for TableLock {
+    fn drop(&mut self) {
+        self.0.store(0, Release);
+    }
+}
+
+/// The lock's word, in a page of its own that `fork` wipes.
+fn lock_word() -> &'static AtomicU32 {
+    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+    let mut page = PAGE.load(Acquire);
+    if page.is_null() {
+        let fresh = Wiped::map(size_of::<AtomicU32>()).expect("no memory for one page");
+        let made = fresh.as_ptr().cast();
+        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
+            Ok(_) => {
+                fresh.leak();
+                page = made;
+            }
+            Err(theirs) => page = theirs,
+        }
+    }
+    // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
+    unsafe { &*page }
+}
+
+/// A reference to the mapping of an entry, unless it is going away. Needs the lock.
+fn upgrade(entry: &Entry) -> Option<Arc<Mapping>> {
+    let pointer = entry.mapping.load(Acquire);
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: the pointer came from `Weak::into_raw`, and is only taken out and dropped under the
+    // lock, which the caller holds; the clone gives back what `from_raw` took.
+    let weak = unsafe { Weak::from_raw(pointer.cast_const()) };
+    let mapping = weak.upgrade();
+    let _ = weak.into_raw();
+    mapping
+}
+
+/// References to all mappings. Needs the lock, and must be dropped after it: dropping the last
+/// reference takes the lock.
+fn all(_lock: &TableLock) -> Vec<Arc<Mapping>> {
+    TABLE.iter().filter_map(upgrade).collect()
+}
+
+/// This process's mappings, some of which may be going away.
+pub(crate) fn mappings() -> Vec<Arc<Mapping>> {
+    all(&TableLock::take())
+}
+
+/// This process's mapping of a file for that access, if it has one.
+pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mapping>> {
+    mappings()
+        .into_iter()
+        .find(|mapping| mapping.identity() == Some(identity) && mapping.access() == access)
+}
+
+/// This process's mapping of an arena, by the id that its containers carry; one that can be written
+/// if there is one.
+pub(crate) fn find_id(arena: u32) -> Option<Arc<Mapping>> {
+    let mut found: Vec<_> = mappings();
+    found.retain(|mapping| mapping.arena() == arena);
+    let writable = found
+        .iter()
+        .position(|mapping| mapping.access() == Access::ReadWrite);
+    (!found.is_empty()).then(|| found.swap_remove(writable.unwrap_or(0)))
+}
+
+/// Whether two mappings of one arena can be told apart by their contents: a private copy cannot,
+/// and a copy of the file must not be.
+fn are_twins(a: &Mapping, b: &Mapping) -> bool {
+    let copy_on_write = [a.access(), b.access()].contains(&Access::CopyOnWrite);
+    let same_file = a.identity().is_some() && a.identity() == b.identity();
+    a.arena() == b.arena() && (copy_on_write || !same_file)
+}
+
+/// Makes a new mapping findable; gives back an existing one if the same file is mapped already.
+///
+/// # Errors
+///
+/// [`Error::Twin`] if another arena with the same id is mapped; an OS error if too many are.
+pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
+    let mapping = Arc::new(mapping);
+    // Declared before the lock, so that they are dropped after it.
+    let others;
+    let _lock = TableLock::take();
+    others = all(&_lock);
+    for other in &others {
+        let same_file = mapping.identity().is_some() && other.identity() == mapping.identity();
+        if same_file && other.access() == mapping.access() {
+            return Ok(other.clone());
+        }
+        if are_twins(other, &mapping) {
+            return Err(Error::Twin { id: mapping.id() });
+        }
+    }
+    let Some(entry) = TABLE
+        .iter()
+        .find(|entry| entry.start.load(Relaxed) == 0 && entry.mapping.load(Relaxed).is_null())
+    else {
+        return Err(Error::os(
+            "map another arena: the process has too many mapped",
+            std::io::Error::from(std::io::ErrorKind::OutOfMemory),
+        ));
+    };
+    let weak = Arc::downgrade(&mapping).into_raw();
+    entry.arena.store(mapping.arena(), Relaxed);
+    entry.len.store(mapping.len(), Relaxed);
+    entry.mapping.store(weak.cast_mut(), Release);
+    entry
+        .start
+        .store(mapping.base().expose_provenance(), Release);
+    Ok(mapping)
+}
+
+/// Takes a mapping out of the table, before it is unmapped.
+pub(super) fn unregister(mapping: &Mapping) {
+    let _lock = TableLock::take();
+    let base = mapping.base().addr();
+    let Some(entry) = TABLE
+        .iter()
+        .find(|entry| entry.mapping.load(Relaxed).addr() == ptr::from_ref(mapping).addr())
+    else {
+        return;
+    };
+    debug_assert_eq!(entry.start.load(Relaxed), base);
+    entry.start.store(0, Release);
+    entry.len.store(0, Relaxed);
+    EPOCH.fetch_add(1, AcqRel);
+    let weak = entry.mapping.swap(ptr::null_mut(), AcqRel);
+    // SAFETY: it came from `Weak::into_raw`, and was taken out just now, under the lock.
+    drop(unsafe { Weak::from_raw(weak.cast_const()) });
+}

@@ -1,0 +1,157 @@
+//! Attaching a thread to an arena, and detaching it.
+
+use super::Ctx;
+use crate::{
+    error::{Error, Result},
+    journal::{self, tag_of},
+    layout::PERMITS,
+    mapping::{self, Access, Mapping},
+    os::{exit, process},
+};
+use std::{
+    ffi::c_void,
+    ptr::{self, NonNull},
+    sync::{Arc, atomic::Ordering::*},
+};
+
+/// The calling thread's context in the arena in which `place` lies; makes one if need be.
+///
+/// # Errors
+///
+/// [`Error::NotInArena`], [`Error::ReadOnly`], [`Error::NoSlots`], or what the kernel said.
+#[inline(always)]
+pub(crate) fn attached<T: ?Sized>(place: *const T) -> Result<NonNull<Ctx>> {
+    match Ctx::find(place) {
+        Some(ctx) => Ok(ctx),
+        None => attach_at(place.addr()),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn attach_at(address: usize) -> Result<NonNull<Ctx>> {
+    let place: *const u8 = ptr::without_provenance(address);
+    let located = mapping::locate(place).ok_or(Error::NotInArena)?;
+    let mapping = mapping::mappings()
+        .into_iter()
+        .find(|mapping| mapping.base() == located.base)
+        .ok_or(Error::NotInArena)?;
+    attach(&mapping)
+}
+
+/// The calling thread's context in an arena; makes one if need be.
+pub(crate) fn attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
+    if let Some(ctx) = Ctx::find(mapping.base()) {
+        return Ok(ctx);
+    }
+    if mapping.access() != Access::ReadWrite {
+        return Err(Error::ReadOnly);
+    }
+    Ctx::drop_inherited();
+    process::with_signals_blocked(|| {
+        let slot = journal::claim_slot(mapping)?;
+        let life = match journal::link_life(mapping, slot) {
+            Ok(life) => life,
+            Err(error) => {
+                journal::release_slot(mapping, slot);
+                return Err(error);
+            }
+        };
+        let tag = tag_of(mapping, slot);
+        let ctx = Ctx::create(mapping.clone(), slot, tag, life)?;
+        // SAFETY: `thread_ends` may be called in any thread, with any argument.
+        unsafe { exit::at_thread_exit(ptr::dangling_mut::<c_void>(), thread_ends) }
+            .map_err(|source| Error::os("watch for the end of this thread", source))?;
+        exit::at_process_exit(process_ends)
+            .map_err(|source| Error::os("watch for the end of this process", source))?;
+        Ok(ctx)
+    })
+}
+
+/// Runs when a thread ends, behind its own thread-locals.
+unsafe extern "C" fn thread_ends(_: *mut c_void) {
+    Ctx::drop_inherited();
+    abort_if_locked();
+    detach_all();
+}
+
+/// Runs at `exit`, in the thread that called it. Whoever holds a lock then dies with it.
+extern "C" fn process_ends() {
+    Ctx::drop_inherited();
+    let busy = Ctx::all().any(|ctx| {
+        // SAFETY: C1.
+        let ctx = unsafe { ctx.as_ref() };
+        ctx.in_section() || ctx.retains() || ctx.busy
+    });
+    if !busy {
+        detach_all();
+    }
+}
+
+/// Others would see the lock's holder as dead, while references under its guard may still be used
+/// by other threads: nothing safe is left but to end the process (R10).
+fn abort_if_locked() {
+    for ctx in Ctx::all() {
+        // SAFETY: C1.
+        let ctx = unsafe { ctx.as_ref() };
+        if ctx.in_section() {
+            let name = std::thread::current().name().unwrap_or("?").to_owned();
+            eprintln!(
+                "sharena: the thread `{name}` ended while it held{}\n\
+                 its guard was leaked; the process is aborted, since others will undo what the \
+                 thread did under the lock",
+                ctx.held_locks()
+            );
+            std::process::abort();
+        }
+    }
+}
+
+fn detach_all() {
+    while let Some(ctx) = Ctx::all().next() {
+        detach(ctx);
+    }
+}
+
+/// Detaches the calling thread from an arena, unless it has a section there.
+pub(crate) fn detach_current(mapping: &Mapping) {
+    Ctx::drop_inherited();
+    if let Some(ctx) = Ctx::find(mapping.base()) {
+        // SAFETY: C1.
+        let own = unsafe { ctx.as_ref() };
+        if !own.in_section() && !own.busy && !own.holds_permits() {
+            detach(ctx);
+        }
+    }
+}
+
+/// The reverse of attaching: permits, slabs, generation, life word, claim (R6).
+fn detach(mut ctx: NonNull<Ctx>) {
+    process::with_signals_blocked(|| {
+        // SAFETY: C1; the reference ends before the context is destroyed.
+        let (slot, tag) = {
+            let ctx = unsafe { ctx.as_mut() };
+            ctx.drop_segments(0);
+            let (body, magazines, mapping) = ctx.parts();
+            body.cache.release_all(mapping, magazines);
+            (body.index, ctx.tag())
+        };
+        // SAFETY: C1, and nobody else has a reference: this is the thread's end, or its last
+        // handle's, outside any section.
+        let mut body = unsafe { Ctx::destroy(ctx) };
+        let mapping = body.mapping.clone();
+        crate::sync::return_permits(&mapping, slot, tag);
+        journal::next_generation(&mapping.slot(slot).generation);
+        mapping.slot(slot).process.store(0, Relaxed);
+        journal::unlink_life(&mapping, slot, body.life.take());
+        journal::release_slot(&mapping, slot);
+    });
+}
+
+impl Ctx {
+    /// Whether the thread holds permits of some semaphore.
+    pub(crate) fn holds_permits(&self) -> bool {
+        let cells = &self.slot().permits;
+        (0..PERMITS).any(|cell| cells[cell].semaphore.load(Relaxed) != 0)
+    }
+}

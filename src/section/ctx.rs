@@ -1,0 +1,325 @@
+//! What a thread keeps about itself and one arena, in pages that a fork wipes.
+//!
+//! In a forked child the context is all zeroes: its range is empty, so no address lies in it, and
+//! the child attaches anew. So one comparison serves to find the arena and to notice a fork.
+
+use super::held::Held;
+use crate::{
+    error::{Error, Result},
+    heap::{Cache, Magazines},
+    layout::{LogPosition, SlabState, Slot, Stamp, Tag},
+    mapping::Mapping,
+    os::{life::LifeNode, memory::Wiped},
+};
+use std::{
+    cell::Cell,
+    ptr::{self, NonNull},
+    sync::{Arc, atomic::Ordering::*},
+};
+
+/// A thread's context in one arena. Only its own thread uses it.
+#[repr(C)]
+pub(crate) struct Ctx {
+    /// The mapping's base; null after a fork.
+    base: *mut u8,
+    /// The mapping's length; 0 after a fork, so that no address lies in it.
+    len: usize,
+    /// What lock words say while this thread holds them.
+    pub(super) tag: u64,
+    /// The open section's stamp; 0 until it records something.
+    pub(super) stamp: u64,
+    /// Live write guards, and sections that have no guard (`root_with` and the like).
+    pub(super) guards: u32,
+    /// Nesting of `Arena::section`.
+    pub(super) scopes: u32,
+    /// Locks whose guards have gone, but which are held to the end of the scope.
+    pub(super) retained: u32,
+    /// Inside an operation: set while a signal handler must keep out.
+    pub(super) busy: bool,
+    /// The next free byte of the log, the end of its segment, and the segment's begin.
+    pub(super) next: *mut u8,
+    pub(super) end: *mut u8,
+    pub(super) start: *mut u8,
+    /// Which segment that is, as in a `LogPosition`.
+    pub(super) segment: u64,
+    /// The range recorded last in this section: containers in it need no record of their own.
+    pub(super) recorded: (usize, usize),
+    mapping: *const Mapping,
+    slot: *const Slot,
+    body: *mut Body,
+    /// The thread's next context.
+    pub(super) next_ctx: *mut Ctx,
+    pub(super) magazines: Magazines,
+}
+
+/// The part of a context that lies on the ordinary heap.
+pub(super) struct Body {
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) index: usize,
+    pub(super) cache: Cache,
+    /// Blocks to free after commit, with the log position behind their entry.
+    pub(super) frees: Vec<Deferred>,
+    pub(super) held: Vec<Held>,
+    /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
+    pub(super) segments: Vec<(u64, usize)>,
+    pub(super) life: Option<LifeNode>,
+    /// The pages that the context lies in.
+    pages: Wiped,
+}
+
+/// A free that waits for commit.
+#[derive(Clone, Copy)]
+pub(super) struct Deferred {
+    pub(super) position: u64,
+    pub(super) offset: u64,
+    /// The exact state of a span's head; none for a block.
+    pub(super) span: Option<SlabState>,
+}
+
+thread_local! {
+    /// The context used last.
+    static CURRENT: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
+    /// The first of all.
+    static FIRST: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
+}
+
+impl Ctx {
+    /// The calling thread's context of the arena in which `place` lies, if it has one.
+    #[inline(always)]
+    pub(crate) fn find<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
+        let current = NonNull::new(CURRENT.get())?;
+        // SAFETY: contexts are unlinked from the thread's list before they are unmapped (C1).
+        if unsafe { current.as_ref() }.covers(place.addr()) {
+            return Some(current);
+        }
+        Self::find_slow(place.addr())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_slow(address: usize) -> Option<NonNull<Ctx>> {
+        Self::drop_inherited();
+        let found = Self::all().find(|ctx| {
+            // SAFETY: C1.
+            unsafe { ctx.as_ref() }.covers(address)
+        })?;
+        CURRENT.set(found.as_ptr());
+        Some(found)
+    }
+
+    #[inline(always)]
+    fn covers(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base.addr()) < self.len
+    }
+
+    /// The calling thread's contexts.
+    pub(crate) fn all() -> impl Iterator<Item = NonNull<Ctx>> {
+        let mut next = FIRST.get();
+        std::iter::from_fn(move || {
+            let ctx = NonNull::new(next)?;
+            // SAFETY: C1.
+            next = unsafe { ctx.as_ref() }.next_ctx;
+            Some(ctx)
+        })
+    }
+
+    /// Whether the thread has no other context.
+    #[inline(always)]
+    pub(super) fn is_only(&self) -> bool {
+        self.next_ctx.is_null() && FIRST.get().cast_const() == ptr::from_ref(self)
+    }
+
+    /// Forgets contexts of the process that this one was forked from: a wiped one has no range.
+    pub(super) fn drop_inherited() {
+        let first = FIRST.get();
+        // SAFETY: C1; a context of this process always has a range.
+        if !first.is_null() && unsafe { (*first).len } == 0 {
+            FIRST.set(ptr::null_mut());
+            CURRENT.set(ptr::null_mut());
+        }
+    }
+
+    /// Whether the context is this process's, and not a wiped one of its parent.
+    #[inline(always)]
+    pub(crate) fn is_own(&self) -> bool {
+        self.len != 0
+    }
+
+    /// Makes a context for a claimed slot, and puts it on the thread's list.
+    pub(super) fn create(
+        mapping: Arc<Mapping>,
+        index: usize,
+        tag: Tag,
+        life: Option<LifeNode>,
+    ) -> Result<NonNull<Ctx>> {
+        let pages = Wiped::map(size_of::<Ctx>())
+            .map_err(|source| Error::os("map memory for a thread's cache", source))?;
+        let ctx: *mut Ctx = pages.as_ptr().cast();
+        let slot: *const Slot = mapping.slot(index);
+        let body = Box::new(Body {
+            index,
+            cache: Cache::new(index),
+            frees: Vec::new(),
+            held: Vec::with_capacity(8),
+            segments: Vec::new(),
+            life,
+            mapping,
+            pages,
+        });
+        // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
+        // `Ctx`, and only this thread knows of it.
+        let this = unsafe { &mut *ctx };
+        this.base = body.mapping.base();
+        this.tag = tag.0;
+        this.mapping = Arc::as_ptr(&body.mapping);
+        this.slot = slot;
+        this.len = body.mapping.len();
+        this.body = Box::into_raw(body);
+        this.next_ctx = FIRST.get();
+        this.rewind();
+        FIRST.set(ctx);
+        CURRENT.set(ctx);
+        // SAFETY: not null.
+        Ok(unsafe { NonNull::new_unchecked(ctx) })
+    }
+
+    /// Takes a context off the thread's list. Its memory goes with the body.
+    ///
+    /// # Safety
+    ///
+    /// It is on the calling thread's list, and nothing refers to it any more.
+    pub(super) unsafe fn destroy(this: NonNull<Ctx>) -> Box<Body> {
+        // SAFETY: by contract.
+        let ctx = unsafe { this.as_ref() };
+        let next = ctx.next_ctx;
+        // SAFETY: made by `Box::into_raw` in `create`, taken once.
+        let body = unsafe { Box::from_raw(ctx.body) };
+        if FIRST.get() == this.as_ptr() {
+            FIRST.set(next);
+        }
+        for mut other in Self::all() {
+            // SAFETY: C1, and no other reference to a context lives here.
+            let other = unsafe { other.as_mut() };
+            if other.next_ctx == this.as_ptr() {
+                other.next_ctx = next;
+            }
+        }
+        CURRENT.set(FIRST.get());
+        body
+    }
+
+    #[inline(always)]
+    pub(crate) fn mapping(&self) -> &Mapping {
+        // SAFETY: the body holds a reference count for as long as the context lives.
+        unsafe { &*self.mapping }
+    }
+
+    /// The mapping, to be kept.
+    pub(crate) fn mapping_arc(&self) -> &Arc<Mapping> {
+        &self.body().mapping
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> &Slot {
+        // SAFETY: the slot lies in the mapping, which the context keeps alive.
+        unsafe { &*self.slot }
+    }
+
+    #[inline(always)]
+    pub(super) fn body(&self) -> &Body {
+        // SAFETY: made in `create`, freed in `destroy`; only this thread uses it.
+        unsafe { &*self.body }
+    }
+
+    #[inline(always)]
+    pub(super) fn body_mut(&mut self) -> &mut Body {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { &mut *self.body }
+    }
+
+    /// The body and the magazines, which the heap needs together.
+    #[inline(always)]
+    pub(super) fn parts(&mut self) -> (&mut Body, &mut Magazines, &Mapping) {
+        // SAFETY: the body and the mapping are other allocations than the context.
+        unsafe { (&mut *self.body, &mut self.magazines, &*self.mapping) }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.body().index
+    }
+
+    #[inline(always)]
+    pub(crate) fn tag(&self) -> Tag {
+        Tag(self.tag)
+    }
+
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Whether a section is open.
+    #[inline(always)]
+    pub(crate) fn in_section(&self) -> bool {
+        self.guards | self.scopes != 0
+    }
+
+    /// Whether locks are held beyond their guards.
+    pub(crate) fn retains(&self) -> bool {
+        self.retained != 0
+    }
+
+    /// The open section's stamp.
+    #[inline(always)]
+    pub(crate) fn stamp(&mut self) -> u64 {
+        if self.stamp == 0 {
+            self.new_stamp();
+        }
+        self.stamp
+    }
+
+    /// The number is stored before its first use, and never goes back (J2).
+    fn new_stamp(&mut self) {
+        let serial = self.slot().serial.load(Relaxed) + 1;
+        self.slot().serial.store(serial, Release);
+        self.stamp = Stamp::new(self.index(), serial).0;
+    }
+
+    /// How far the log is written.
+    #[inline(always)]
+    pub(super) fn position(&self) -> LogPosition {
+        let used = self.next.addr() - self.start.addr();
+        LogPosition(self.segment | used as u64)
+    }
+
+    /// Sets the cursor to the log's begin.
+    pub(super) fn rewind(&mut self) {
+        let inline: *const u8 = (&raw const self.slot().inline).cast();
+        self.start = inline.cast_mut();
+        self.next = self.start;
+        // SAFETY: the end of the array.
+        self.end = unsafe { self.start.add(crate::layout::INLINE_LOG) };
+        self.segment = 0;
+    }
+
+    /// Keeps signal handlers out until [`Ctx::leave`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Reentered`] in such a handler.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self) -> Result {
+        if self.busy {
+            return Err(Error::Reentered);
+        }
+        self.busy = true;
+        std::sync::atomic::compiler_fence(SeqCst);
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) {
+        std::sync::atomic::compiler_fence(SeqCst);
+        self.busy = false;
+    }
+}

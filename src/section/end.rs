@@ -1,0 +1,211 @@
+//! The end of a section: commit, release the locks, free, empty (J8).
+
+use super::{Ctx, ctx::Deferred};
+use crate::{
+    error::Result,
+    layout::{LockWord, LogPosition, SlabKind},
+};
+use std::{
+    ptr::NonNull,
+    sync::atomic::{Ordering::*, compiler_fence},
+};
+
+/// Log segments that a thread keeps for its next sections.
+const KEPT_SEGMENTS: usize = 2;
+
+impl Ctx {
+    /// Commits: what the section did is there to stay. One store. Says whether frees are left.
+    #[inline(always)]
+    pub(super) fn commit(&mut self) -> bool {
+        let position = self.position();
+        if position.0 == 0 {
+            return false;
+        }
+        self.stamp = 0;
+        self.recorded = (0, 0);
+        let frees = !self.body().frees.is_empty();
+        compiler_fence(SeqCst);
+        if frees {
+            self.slot().done.store(0, Relaxed);
+            compiler_fence(SeqCst);
+            let committed = position.0 | LogPosition::COMMITTED;
+            self.slot().log.store(committed, Release);
+        } else {
+            self.slot().log.store(0, Release);
+            self.rewind_kept();
+        }
+        compiler_fence(SeqCst);
+        frees
+    }
+
+    /// Sets the cursor back, and gives back most of what a long section needed.
+    #[inline(always)]
+    fn rewind_kept(&mut self) {
+        if self.segment != 0 {
+            self.drop_segments(KEPT_SEGMENTS);
+        }
+        self.rewind();
+    }
+
+    /// The frees of a committed section, from the last to the first, and the end of its journal.
+    pub(super) fn finish(&mut self) {
+        let mut frees = std::mem::take(&mut self.body_mut().frees);
+        while let Some(free) = frees.pop() {
+            self.free_now(free);
+        }
+        self.body_mut().frees = frees;
+        compiler_fence(SeqCst);
+        self.slot().log.store(0, Release);
+        let doubt = &self.mapping().doubt(self.index()).block;
+        if doubt.load(Relaxed) != 0 {
+            doubt.store(0, Release);
+        }
+        self.rewind_kept();
+        let (body, _, mapping) = self.parts();
+        body.cache.release_emptied(mapping);
+    }
+
+    /// One free. Killed anywhere inside, recovery may repeat it (J9, J10).
+    fn free_now(&mut self, free: Deferred) {
+        let (body, magazines, mapping) = self.parts();
+        if let Some(exact) = free.span {
+            mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
+            return;
+        }
+        let Some((block, state)) = mapping.block_around(free.offset) else {
+            return;
+        };
+        if state.is_by(SlabKind::Owned, body.index) {
+            mapping.unpublish(block);
+            body.cache.put(mapping, magazines, free.offset, block.class);
+            return;
+        }
+        let index = body.index;
+        #[cfg(not(sharena_mutant = "no_doubt"))]
+        mapping.doubt(index).block.store(free.offset, Release);
+        mapping.free_remotely(block, state);
+        compiler_fence(SeqCst);
+        mapping.slot(index).done.store(free.position, Release);
+        compiler_fence(SeqCst);
+    }
+
+    /// Ends the unit and begins the next one without letting go of the locks.
+    pub(crate) fn commit_and_go_on(&mut self) {
+        if self.commit() {
+            self.finish();
+        }
+    }
+
+    /// A write guard goes. Outside a scope that ends the section; inside, the lock is retained.
+    #[inline(always)]
+    pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
+        if !self.is_own() {
+            // A guard of the process that this one was forked from: it is still held there.
+            return;
+        }
+        self.guards -= 1;
+        if self.scopes != 0 {
+            self.retain(word);
+            return;
+        }
+        self.busy = true;
+        #[cfg(sharena_mutant = "release_first")]
+        crate::sync::release(word);
+        let frees = self.commit();
+        self.body_mut().held.pop();
+        #[cfg(not(sharena_mutant = "release_first"))]
+        crate::sync::release(word);
+        if frees {
+            self.finish();
+        }
+        self.leave();
+    }
+
+    fn retain(&mut self, word: &LockWord) {
+        let mut retained = false;
+        for held in &mut self.body_mut().held {
+            if std::ptr::eq(held.word, word) {
+                held.guarded = false;
+                retained = true;
+            }
+        }
+        self.retained += u32::from(retained);
+    }
+
+    /// Opens a scope, in which several locks belong to one unit.
+    pub(crate) fn open_scope(&mut self) -> Result {
+        self.may_open()?;
+        self.scopes += 1;
+        Ok(())
+    }
+
+    fn may_open(&self) -> Result {
+        if self.scopes == 0 {
+            return self.may_lock();
+        }
+        Ok(())
+    }
+
+    /// Closes a scope; the outermost one commits and releases every lock.
+    pub(crate) fn close_scope(&mut self) {
+        if !self.is_own() {
+            return;
+        }
+        self.scopes -= 1;
+        if self.scopes != 0 {
+            return;
+        }
+        self.busy = true;
+        let frees = self.commit();
+        let mut held = std::mem::take(&mut self.body_mut().held);
+        self.retained = 0;
+        while let Some(held) = held.pop() {
+            // SAFETY: locks lie in the arena, whose mapping the context keeps.
+            crate::sync::release(unsafe { &*held.word });
+        }
+        self.body_mut().held = held;
+        if frees {
+            self.finish();
+        }
+        self.leave();
+    }
+
+    /// Opens a section that has no lock: for what only this thread can reach.
+    pub(crate) fn open_unlocked(&mut self) -> Result {
+        self.may_lock()?;
+        self.guards += 1;
+        Ok(())
+    }
+
+    /// Closes it.
+    pub(crate) fn close_unlocked(&mut self) {
+        if !self.is_own() {
+            return;
+        }
+        self.guards -= 1;
+        if self.guards | self.scopes == 0 && self.commit() {
+            self.finish();
+        }
+    }
+}
+
+/// Runs `f` in the thread's open section, or in one of its own.
+pub(crate) fn in_any_section<R>(mut ctx: NonNull<Ctx>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    // SAFETY: C1; the reference does not live across `f`.
+    let inside = unsafe { ctx.as_ref() }.in_section();
+    if inside {
+        return f();
+    }
+    /// Ends the section also when `f` panics.
+    struct Close(NonNull<Ctx>);
+    impl Drop for Close {
+        fn drop(&mut self) {
+            // SAFETY: C1.
+            unsafe { self.0.as_mut() }.close_unlocked();
+        }
+    }
+    // SAFETY: C1.
+    unsafe { ctx.as_mut() }.open_unlocked()?;
+    let _close = Close(ctx);
+    f()
+}

@@ -1,0 +1,17 @@
+//! Sections: what a thread does between its first lock and the end of its guard is one unit.
+//!
+//! Each thread that writes in an arena has a [`Ctx`] there: its slot, its cache of blocks, the
+//! cursor into its log, the locks it holds. Containers reach it by their own address, through
+//! [`Writer`].
+
+mod attach;
+mod ctx;
+mod end;
+mod held;
+mod writer;
+
+pub(crate) use attach::{attach, attached, detach_current};
+pub(crate) use ctx::Ctx;
+pub(crate) use end::in_any_section;
+pub(crate) use held::Taken;
+pub(crate) use writer::{Allocated, Writer};

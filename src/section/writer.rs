@@ -1,0 +1,526 @@
+//! What containers write through: record, allocate, free, in the calling thread's open section.
+
+use super::{
+    Ctx,
+    ctx::{Body, Deferred},
+};
+use crate::{
+    error::{Error, Result},
+    heap::{Allocation, classes::size_of_class},
+    layout::{Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
+    mapping::{self, Mapping},
+};
+use std::{
+    alloc::Layout,
+    ptr::{self, NonNull},
+    sync::atomic::{Ordering::*, compiler_fence},
+};
+
+/// The calling thread's open section, as an operation uses it. `Copy`, for one operation only.
+///
+/// The order of an operation (J1): *record* what will be overwritten, *allocate*, then write.
+/// Each of these makes its log entry valid by one store, before anything is changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Writer {
+    ctx: NonNull<Ctx>,
+}
+
+/// A block that was given out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocated {
+    pub(crate) offset: u64,
+    /// All of its bytes may be used: at least what was asked for.
+    pub(crate) size: usize,
+}
+
+impl Writer {
+    /// The section in which the bytes at `place` may be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInArena`], [`Error::ReadOnly`], or [`Error::NoSection`] where the thread has no
+    /// write guard in that arena.
+    #[inline(always)]
+    pub(crate) fn at<T: ?Sized>(place: *const T) -> Result<Self> {
+        if let Some(ctx) = Ctx::find(place) {
+            // SAFETY: C1; the reference ends with this statement.
+            if unsafe { ctx.as_ref() }.in_section() {
+                return Ok(Writer { ctx });
+            }
+        }
+        Err(Self::refuse(place.addr()))
+    }
+
+    /// The thread's open section in the arena that containers know by `arena`, if it has one.
+    #[inline]
+    pub(crate) fn open_in(arena: u32) -> Option<Self> {
+        Ctx::all()
+            .find(|ctx| {
+                // SAFETY: C1.
+                let ctx = unsafe { ctx.as_ref() };
+                ctx.in_section() && ctx.mapping().arena() == arena
+            })
+            .map(|ctx| Writer { ctx })
+    }
+
+    #[cold]
+    fn refuse(address: usize) -> Error {
+        let place: *const u8 = ptr::without_provenance(address);
+        if Ctx::find(place).is_some() {
+            return Error::NoSection;
+        }
+        match mapping::locate(place) {
+            None => Error::NotInArena,
+            Some(located) => match mapping::find_id(located.arena) {
+                Some(found) if found.access() == mapping::Access::ReadWrite => Error::NoSection,
+                _ => Error::ReadOnly,
+            },
+        }
+    }
+
+    /// The section of a context that is known to have one.
+    pub(crate) fn of(ctx: NonNull<Ctx>) -> Self {
+        Writer { ctx }
+    }
+
+    #[inline(always)]
+    fn ctx(&self) -> &Ctx {
+        // SAFETY: C1: the context lives as long as its section; no `&mut` to it is held across
+        // calls, see `ctx_mut`.
+        unsafe { self.ctx.as_ref() }
+    }
+
+    /// The context, for the length of one call. Only the owning thread has a `Writer`, which is not
+    /// `Send`, and no method calls user code while it holds this.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    fn ctx_mut(&self) -> &mut Ctx {
+        // SAFETY: as said above.
+        unsafe { &mut *self.ctx.as_ptr() }
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        self.ctx().mapping()
+    }
+
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.ctx().base()
+    }
+
+    /// The part of the arena's id that containers carry.
+    #[inline(always)]
+    pub(crate) fn arena(&self) -> u32 {
+        self.mapping().arena()
+    }
+
+    /// The open section's stamp.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> u64 {
+        self.ctx_mut().stamp()
+    }
+
+    /// Whether the bytes lie in the range that was recorded last: then they need no other record.
+    #[inline(always)]
+    pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {
+        let (from, to) = self.ctx().recorded;
+        place.addr() >= from && place.addr() + len <= to
+    }
+
+    /// Records `len` bytes at `place`: a death from here on puts them back.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot grow: nothing is changed then.
+    #[inline(always)]
+    pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
+        #[cfg(sharena_mutant = "no_record")]
+        return Ok(());
+        let ctx = self.ctx_mut();
+        if ctx.retained != 0 {
+            ctx.release_retained_in(place.addr(), place.addr() + len);
+        }
+        let whole = len.next_multiple_of(8) + 8;
+        if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
+            return self.record_slow(place.cast(), len);
+        }
+        // SAFETY: there is room for the entry, and the caller names bytes of the arena.
+        unsafe { ctx.append_undo(place.cast(), len) };
+        ctx.recorded = (place.addr(), place.addr() + len);
+        Ok(())
+    }
+
+    /// Records in pieces that fill what room there is.
+    #[cold]
+    fn record_slow(&self, place: *const u8, len: usize) -> Result {
+        let mut done = 0;
+        while done < len {
+            let ctx = self.ctx_mut();
+            let room = ctx.end.addr() - ctx.next.addr();
+            if room < 72 {
+                self.grow_log(len - done + 8)?;
+                continue;
+            }
+            let piece = (len - done).min(MAX_RECORD).min((room - 8) & !7);
+            // SAFETY: there is room for the piece, which lies in the arena by contract.
+            unsafe { ctx.append_undo(place.add(done), piece) };
+            done += piece;
+        }
+        self.ctx_mut().recorded = (place.addr(), place.addr() + len);
+        Ok(())
+    }
+
+    /// Makes sure that the log has room for `entries` entries without long payloads.
+    pub(crate) fn reserve(&self, entries: usize) -> Result {
+        let ctx = self.ctx();
+        if ctx.end.addr() - ctx.next.addr() < entries * 24 {
+            return self.grow_log(entries * 24);
+        }
+        Ok(())
+    }
+
+    /// Appends an entry with up to two words of payload, for which there is room.
+    #[inline(always)]
+    fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+        let ctx = self.ctx_mut();
+        debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
+        for &word in payload {
+            // SAFETY: there is room, by contract.
+            unsafe { ctx.put_word(word) };
+        }
+        let entry = Entry {
+            kind,
+            len: payload.len() * 8,
+            offset,
+        };
+        // SAFETY: as above.
+        unsafe { ctx.put_word(entry.encode()) };
+        ctx.make_valid();
+    }
+
+    /// Gives the log another segment of at least `needed` bytes: a block that is never published.
+    #[cold]
+    fn grow_log(&self, needed: usize) -> Result {
+        let ctx = self.ctx_mut();
+        let number = (ctx.segment >> 56) as usize;
+        if number >= SEGMENTS {
+            return Err(ctx.mapping().full(needed));
+        }
+        let used = ctx.next.addr() - ctx.start.addr();
+        let (offset, size) = ctx.segment_block(number, needed)?;
+        let stored = &ctx.slot().segments[number];
+        stored.offset.store(offset, Relaxed);
+        stored.size.store(size as u64, Relaxed);
+        stored.before.store(used as u64, Relaxed);
+        compiler_fence(SeqCst);
+        ctx.segment = (number as u64 + 1) << 56;
+        // SAFETY: the block lies in the mapping and is `size` bytes long.
+        unsafe {
+            ctx.start = ctx.base().add(offset as usize);
+            ctx.next = ctx.start;
+            ctx.end = ctx.start.add(size);
+        }
+        ctx.make_valid();
+        Ok(())
+    }
+
+    /// Allocates a block that belongs to the section: a death from here on frees it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::NoSpace`], [`Error::Layout`].
+    #[inline]
+    pub(crate) fn alloc(&self, layout: Layout) -> Result<Allocated> {
+        self.reserve(1)?;
+        let ctx = self.ctx_mut();
+        let taken = match ctx.take(layout) {
+            Ok(taken) => taken,
+            Err(_) => self.or_reclaim(|| self.ctx_mut().take(layout))?,
+        };
+        match taken {
+            Some((offset, class)) => {
+                self.append(EntryKind::Alloc, offset, &[]);
+                publish(self.mapping(), offset, class);
+                Ok(Allocated {
+                    offset,
+                    size: size_of_class(class),
+                })
+            }
+            None => self.alloc_span(layout),
+        }
+    }
+
+    #[cold]
+    fn alloc_span(&self, layout: Layout) -> Result<Allocated> {
+        let mapping = self.mapping();
+        let slab = mapping.geometry().slab();
+        let (head, count) = self.or_reclaim(|| self.ctx().claim_span(layout))?;
+        let offset = mapping.slab_at(head);
+        let claimed = u64::from(mapping.state(head).generation());
+        self.append(
+            EntryKind::AllocSpan,
+            offset,
+            &[count as u64 | claimed << 32],
+        );
+        mapping.publish_span(head, count, layout.size());
+        Ok(Allocated {
+            offset,
+            size: count * slab,
+        })
+    }
+
+    /// Publishes a block that was reserved: from here it belongs to the section.
+    pub(crate) fn publish_reserved(&self, offset: u64, layout: Layout) -> Result {
+        self.reserve(1)?;
+        let mapping = self.mapping();
+        let slab = mapping.slab_of(offset);
+        let state = mapping.state(slab);
+        if state.is(SlabKind::Owned) {
+            self.append(EntryKind::Alloc, offset, &[]);
+            publish(mapping, offset, state.class());
+        } else {
+            let count = mapping.slabs_for(layout.size());
+            let claimed = u64::from(state.generation());
+            self.append(
+                EntryKind::AllocSpan,
+                offset,
+                &[count as u64 | claimed << 32],
+            );
+            mapping.publish_span(slab, count, layout.size());
+        }
+        Ok(())
+    }
+
+    /// Tries again once what the dead left behind was reclaimed.
+    fn or_reclaim<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        attempt().or_else(|error| {
+            crate::journal::recover_all(self.mapping())?;
+            attempt().map_err(|_| error)
+        })
+    }
+
+    /// Frees a block: at once if it is `fresh`, allocated in this section; otherwise at commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DoubleFree`], [`Error::ForeignPointer`]; or when the log cannot grow, which
+    /// [`Writer::reserve`] rules out.
+    #[inline]
+    pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
+        match self.mapping().find(offset)? {
+            Allocation::Block { block, state } => {
+                if !self.mapping().is_allocated(block) {
+                    return Err(Error::DoubleFree { offset });
+                }
+                let ctx = self.ctx_mut();
+                let (body, magazines, mapping) = ctx.parts();
+                if fresh && state.is_by(SlabKind::Owned, body.index) {
+                    mapping.unpublish(block);
+                    body.cache.put(mapping, magazines, offset, block.class);
+                    return Ok(());
+                }
+                self.defer(EntryKind::Free, offset, None)
+            }
+            Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
+                self.defer(EntryKind::FreeSpan, offset, Some(state))
+            }
+            Allocation::Span { .. } => Err(Error::DoubleFree { offset }),
+        }
+    }
+
+    /// Leaves a free to the section's end.
+    fn defer(
+        &self,
+        kind: EntryKind,
+        offset: u64,
+        span: Option<crate::layout::SlabState>,
+    ) -> Result {
+        self.reserve(1)?;
+        match span {
+            Some(state) => self.append(kind, offset, &[state.0]),
+            None => self.append(kind, offset, &[]),
+        }
+        let ctx = self.ctx_mut();
+        let position = ctx.position().0;
+        ctx.body_mut().frees.push(Deferred {
+            position,
+            offset,
+            span,
+        });
+        Ok(())
+    }
+
+    /// Makes a block longer where it lies, if there is room behind it. Says how long it is then.
+    ///
+    /// A small block never grows: all of it was given out at once.
+    pub(crate) fn extend(&self, offset: u64, bytes: usize) -> Option<usize> {
+        let mapping = self.mapping();
+        let Ok(Allocation::Span { head, state }) = mapping.find(offset) else {
+            return None;
+        };
+        if !state.is(SlabKind::Span) {
+            return None;
+        }
+        let before = mapping.span_slabs(head);
+        let after = mapping.slabs_for(bytes);
+        let shift = mapping.geometry().slab_shift;
+        if after <= before {
+            return Some(before << shift);
+        }
+        self.reserve(1).ok()?;
+        let index = self.ctx().index();
+        if !mapping.claim_behind(head, after - before, index) {
+            return None;
+        }
+        self.append(EntryKind::GrowSpan, offset, &[before as u64, after as u64]);
+        mapping.extend_span(head, before, after, bytes);
+        Some(after << shift)
+    }
+}
+
+/// Marks a block of an own slab as given out.
+#[inline(always)]
+pub(super) fn publish(mapping: &Mapping, offset: u64, class: usize) {
+    let slab = mapping.slab_of(offset);
+    let state = crate::layout::SlabState::new(SlabKind::Owned, class, 0, 0);
+    mapping.publish(mapping.block_in(slab, state, offset));
+    compiler_fence(SeqCst);
+}
+
+impl Ctx {
+    /// Writes an undo entry at the cursor.
+    ///
+    /// # Safety
+    ///
+    /// There is room for it, and `place` names `len` bytes of the arena.
+    #[inline(always)]
+    unsafe fn append_undo(&mut self, place: *const u8, len: usize) {
+        let entry = Entry {
+            kind: EntryKind::Undo,
+            len,
+            offset: (place.addr() - self.base().addr()) as u64,
+        };
+        // SAFETY: by contract; the log and the arena's data do not overlap.
+        unsafe {
+            ptr::copy_nonoverlapping(place, self.next, len);
+            self.next = self.next.add(len.next_multiple_of(8));
+            self.put_word(entry.encode());
+        }
+        self.make_valid();
+    }
+
+    /// # Safety
+    ///
+    /// There is room for a word.
+    #[inline(always)]
+    unsafe fn put_word(&mut self, word: u64) {
+        // SAFETY: by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            self.next.cast::<u64>().write(word);
+            self.next = self.next.add(8);
+        }
+    }
+
+    /// Makes everything up to the cursor valid, by one store. What the section writes comes later.
+    #[inline(always)]
+    fn make_valid(&mut self) {
+        compiler_fence(SeqCst);
+        self.slot().log.store(self.position().0, Release);
+        compiler_fence(SeqCst);
+    }
+
+    /// A block for the log's segment `number`: the one of an earlier section if it is long enough.
+    fn segment_block(&mut self, number: usize, needed: usize) -> Result<(u64, usize)> {
+        let size = (8192usize << number).max(needed.next_multiple_of(8));
+        if let Some(&(offset, size)) = self.body().segments.get(number)
+            && size >= needed
+        {
+            return Ok((offset, size));
+        }
+        let (body, magazines, mapping) = self.parts();
+        let Body { cache, index, .. } = body;
+        let layout = Layout::from_size_align(size, 16).expect("a segment's size is sane");
+        let fresh = match cache.take(mapping, magazines, layout)? {
+            Some((offset, class)) => (offset, size_of_class(class)),
+            None => {
+                let count = mapping.slabs_for(size);
+                let head = mapping.claim_run(count, *index)?;
+                mapping
+                    .bitmaps(head)
+                    .bits
+                    .span_slabs
+                    .store(count as u64, Relaxed);
+                (
+                    mapping.slab_at(head),
+                    count << mapping.geometry().slab_shift,
+                )
+            }
+        };
+        self.drop_segments(number);
+        self.body_mut().segments.push(fresh);
+        Ok(fresh)
+    }
+
+    /// Puts the blocks of segments back, from number `keep` on.
+    pub(super) fn drop_segments(&mut self, keep: usize) {
+        while self.body().segments.len() > keep {
+            let Some((offset, _)) = self.body_mut().segments.pop() else {
+                return;
+            };
+            self.put_back(offset);
+        }
+    }
+
+    /// Takes an unpublished block, or `None` where only a span will do.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
+        let (body, magazines, mapping) = self.parts();
+        body.cache.take(mapping, magazines, layout)
+    }
+
+    /// Claims the slabs for a large block, which is not published. Gives the first, and how many.
+    fn claim_span(&self, layout: Layout) -> Result<(usize, usize)> {
+        let mapping = self.mapping();
+        let slab = mapping.geometry().slab();
+        if layout.align() > mapping.geometry().page.min(slab) {
+            return Err(Error::Layout {
+                size: layout.size(),
+                align: layout.align(),
+            });
+        }
+        let count = mapping.slabs_for(layout.size());
+        let head = mapping.claim_run(count, self.index())?;
+        let slabs = &mapping.bitmaps(head).bits.span_slabs;
+        slabs.store(count as u64, Relaxed);
+        Ok((head, count))
+    }
+
+    /// Takes a block of any size, which is not published.
+    pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
+        match self.take(layout)? {
+            Some((offset, _)) => Ok(offset),
+            None => {
+                let (head, _) = self.claim_span(layout)?;
+                Ok(self.mapping().slab_at(head))
+            }
+        }
+    }
+
+    /// Puts back what was taken or claimed, and never published.
+    pub(crate) fn put_back(&mut self, offset: u64) {
+        let (body, magazines, mapping) = self.parts();
+        let slab = mapping.slab_of(offset);
+        let state = mapping.state(slab);
+        if state.is(SlabKind::Owned) {
+            body.cache.put(mapping, magazines, offset, state.class());
+        } else {
+            let mut end = slab + 1;
+            while end < mapping.watermark()
+                && end - slab < mapping.bitmaps(slab).bits.span_slabs.load(Relaxed) as usize
+            {
+                end += 1;
+            }
+            mapping.release_reserved(slab..end, body.index);
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The mutex: one guard, one critical section.
+
+use super::wait::{Patience, Taker, release};
+use crate::{
+    error::{Error, Result},
+    layout::{FROZEN_TAG, MutexHeader, Tag},
+    section::{Ctx, Taken, Writer, attached},
+    share::{Builtin, Share, TypeInfo, node},
+};
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    marker::PhantomData,
+    mem::offset_of,
+    ops::{Deref, DerefMut},
+    panic::Location,
+    ptr::{self, NonNull},
+    sync::atomic::Ordering::*,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A mutex that processes share, and whose guard is a critical section.
+///
+/// Used like [`std::sync::Mutex`]. What is changed through its guard takes place wholly or not at
+/// all: kill the process anywhere between [`lock`](Mutex::lock) and the end of the guard, and the
+/// next one to lock finds what was there before. Only a panic poisons, as in `std`.
+///
+/// A mutex works where it lies in an arena; on the stack or in a static it is inert.
+///
+/// # Examples
+///
+/// ```
+/// use sharena::{Arena, sync::Mutex};
+///
+/// let arena = Arena::in_memory()?;
+/// let counter = arena.root::<Mutex<u64>>("counter")?;
+/// *counter.lock()? += 1;
+/// assert_eq!(*counter.lock()?, 1);
+/// # Ok::<(), sharena::Error>(())
+/// ```
+#[repr(C)]
+pub struct Mutex<T> {
+    header: MutexHeader,
+    value: UnsafeCell<T>,
+    /// A lock belongs where it lies: moving it to another thread's stack makes no sense.
+    not_send: PhantomData<*mut ()>,
+}
+
+// SAFETY: the value is reached by one guard at a time, or by nobody mutably once it is frozen
+// (which asks for `T: Sync`); what is `Share` may be used from any thread and process under a lock.
+unsafe impl<T: Share> Sync for Mutex<T> {}
+
+// SAFETY: `repr(C)`: atomics and a `Share` value, no pointers, no `Drop` of its own.
+unsafe impl<T: Share> Share for Mutex<T> {
+    const TYPE: TypeInfo =
+        TypeInfo::inline::<Self>(Builtin::Mutex, &[node::<T>], offset_of!(Self, value));
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Mutex::new(T::default())
+    }
+}
+
+impl<T> Mutex<T> {
+    /// A free mutex around a value. It can be used once it lies in an arena.
+    pub const fn new(value: T) -> Self {
+        Mutex {
+            header: MutexHeader {
+                word: crate::layout::LockWord::new(),
+                poison: std::sync::atomic::AtomicU32::new(0),
+                reserved: 0,
+                stamp: std::sync::atomic::AtomicU64::new(0),
+            },
+            value: UnsafeCell::new(value),
+            not_send: PhantomData,
+        }
+    }
+
+    /// The value of a mutex that nobody else can reach.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: Share> Mutex<T> {
+    /// Takes the lock, waiting as long as it takes, and begins a critical section.
+    ///
+    /// A holder that dies does not keep others waiting: its section is undone, and the next one
+    /// goes on.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Poisoned`] after a panic under this lock;
+    /// - [`Error::WouldDeadlock`] while this thread's own guard of it lives;
+    /// - [`Error::NeedsSection`] while this thread has another guard of the arena, outside
+    ///   [`Arena::section`](crate::Arena::section); [`Error::OtherArena`] while it has one of
+    ///   another arena; [`Error::Deadlock`] where sections wait for each other in a circle;
+    /// - [`Error::Frozen`], [`Error::ReadOnly`], [`Error::NotInArena`] where it cannot be locked
+    ///   at all; [`Error::NoSlots`] where too many threads use the arena.
+    #[inline]
+    #[track_caller]
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>> {
+        self.lock_with(Patience::Endless, Location::caller())
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldBlock`] if it is held; otherwise as [`lock`](Mutex::lock).
+    #[inline]
+    #[track_caller]
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>> {
+        self.lock_with(Patience::None, Location::caller())
+    }
+
+    /// Takes the lock, waiting no longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]; otherwise as [`lock`](Mutex::lock).
+    #[track_caller]
+    pub fn try_lock_for(&self, time: Duration) -> Result<MutexGuard<'_, T>> {
+        let patience = Instant::now()
+            .checked_add(time)
+            .map_or(Patience::Endless, Patience::Until);
+        self.lock_with(patience, Location::caller())
+    }
+
+    /// Takes the lock, waiting no longer than until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]; otherwise as [`lock`](Mutex::lock).
+    #[track_caller]
+    pub fn try_lock_until(&self, deadline: Instant) -> Result<MutexGuard<'_, T>> {
+        self.lock_with(Patience::Until(deadline), Location::caller())
+    }
+
+    #[inline(always)]
+    fn lock_with(
+        &self,
+        patience: Patience,
+        at: &'static Location<'static>,
+    ) -> Result<MutexGuard<'_, T>> {
+        let mut ctx = attached(self)?;
+        // SAFETY: C1: the context of this thread; the reference ends before the guard is used.
+        let own = unsafe { ctx.as_mut() };
+        own.enter()?;
+        let taken = self.take(own, patience, at);
+        own.leave();
+        taken?;
+        let guard = MutexGuard {
+            mutex: self,
+            ctx,
+            panicking: thread::panicking(),
+        };
+        if self.header.poison.load(Relaxed) != 0 {
+            return Err(Error::Poisoned);
+        }
+        Ok(guard)
+    }
+
+    #[inline(always)]
+    fn take(&self, ctx: &mut Ctx, patience: Patience, at: &'static Location<'static>) -> Result {
+        let word = &self.header.word;
+        if let Err(error) = ctx.may_lock() {
+            let own = self.header.word.0.load(Relaxed) & !crate::layout::WAITERS_BIT == ctx.tag().0;
+            return Err(match ctx.taken(word) {
+                Taken::Guarded if own => Error::WouldDeadlock,
+                _ => error,
+            });
+        }
+        let tag = ctx.tag();
+        if word.0.compare_exchange(0, tag.0, Acquire, Relaxed).is_err() {
+            if self.is_named(tag) {
+                match ctx.taken(word) {
+                    Taken::Guarded => return Err(Error::WouldDeadlock),
+                    Taken::Retained => {
+                        ctx.hold_again(word);
+                        return Ok(());
+                    }
+                    // Left over from a move of the lock: free for us.
+                    Taken::No => {}
+                }
+            }
+            let taker = Taker {
+                mapping: ctx.mapping(),
+                tag,
+                recoverer: tag,
+                waits: Some(&ctx.slot().waits),
+            };
+            taker.take_slow(word, patience)?;
+        }
+        ctx.hold(word, at);
+        Ok(())
+    }
+
+    fn is_named(&self, tag: Tag) -> bool {
+        Tag::of_word(self.header.word.0.load(Relaxed)) == Some(tag)
+    }
+
+    /// The value of a mutex that only the caller can reach.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`]; inside an arena also those of recording the value in the section.
+    pub fn get_mut(&mut self) -> Result<&mut T> {
+        if self.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        let value = self.value.get();
+        match Writer::at(ptr::from_ref(self)) {
+            Ok(writer) => writer.record(value, size_of::<T>())?,
+            Err(Error::NotInArena) => {}
+            Err(error) => return Err(error),
+        }
+        // SAFETY: `self` is borrowed mutably, and the bytes are recorded.
+        Ok(unsafe { &mut *value })
+    }
+
+    /// Whether a panic left the value half changed.
+    pub fn is_poisoned(&self) -> bool {
+        self.header.poison.load(Acquire) != 0
+    }
+
+    /// Says that the value is in order again.
+    ///
+    /// # Errors
+    ///
+    /// Those of attaching to the arena, and [`Error::NotInArena`].
+    pub fn clear_poison(&self) -> Result {
+        attached(self)?;
+        self.header.poison.store(0, Release);
+        Ok(())
+    }
+
+    /// Takes the lock for ever: from now on the value is read without locking, by
+    /// [`frozen`](Mutex::frozen), also in read-only arenas; and never written again.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Mutex::lock); none if it is frozen already. [`Error::InSection`] in a section.
+    #[track_caller]
+    pub fn freeze(&self) -> Result {
+        if self.is_frozen() {
+            return Ok(());
+        }
+        let mut ctx = attached(self)?;
+        // SAFETY: C1.
+        let own = unsafe { ctx.as_mut() };
+        if own.in_section() {
+            return Err(Error::InSection);
+        }
+        match self.take(own, Patience::Endless, Location::caller()) {
+            Ok(()) => {}
+            Err(Error::Frozen) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let word = &self.header.word;
+        let poisoned = self.is_poisoned();
+        own.forget_guard();
+        if poisoned {
+            release(word);
+            return Err(Error::Poisoned);
+        }
+        let before = word.0.swap(FROZEN_TAG, Release);
+        if before & crate::layout::WAITERS_BIT != 0 {
+            crate::os::futex::wake(word.futex(), u32::MAX >> 1);
+        }
+        Ok(())
+    }
+
+    /// Whether the lock was frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.header.word.0.load(Acquire) == FROZEN_TAG
+    }
+
+    /// The value of a frozen mutex, without locking.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFrozen`]; [`Error::NotInArena`] where it is inert.
+    pub fn frozen(&self) -> Result<&T>
+    where
+        T: Sync,
+    {
+        if crate::mapping::locate(self).is_none() {
+            return Err(Error::NotInArena);
+        }
+        if !self.is_frozen() {
+            return Err(Error::NotFrozen);
+        }
+        // SAFETY: a frozen lock is never taken again, so nobody writes the value (L5).
+        Ok(unsafe { &*self.value.get() })
+    }
+}
+
+impl<T: Share + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Mutex");
+        match self.try_lock() {
+            Ok(guard) => debug.field("value", &&*guard),
+            Err(error) => debug.field("value", &format_args!("<{error}>")),
+        };
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// A held lock, and a critical section: ends both when it is dropped.
+///
+/// Changes take place at the end, all of them, also when the guard goes by `?` or a panic. Only
+/// death undoes them. Not `Send`: the section belongs to its thread.
+#[must_use = "the lock is released as soon as the guard is dropped"]
+pub struct MutexGuard<'a, T: Share> {
+    mutex: &'a Mutex<T>,
+    ctx: NonNull<Ctx>,
+    /// Whether the thread was panicking when it took the lock.
+    panicking: bool,
+}
+
+// SAFETY: shared references to a guard only give shared references to the value.
+unsafe impl<T: Share + Sync> Sync for MutexGuard<'_, T> {}
+
+impl<T: Share> MutexGuard<'_, T> {
+    /// Makes what was done so far permanent, and goes on without letting go of the lock.
+    ///
+    /// For long jobs: a death later on undoes only what comes after.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NeedsSection`] while other locks belong to the same unit, inside
+    /// [`Arena::section`](crate::Arena::section).
+    pub fn commit(&mut self) -> Result {
+        // SAFETY: C1.
+        let ctx = unsafe { self.ctx.as_mut() };
+        if !ctx.is_own() {
+            return Err(Error::NoSection);
+        }
+        if ctx.is_one_of_several() {
+            return Err(Error::NeedsSection);
+        }
+        ctx.enter()?;
+        ctx.commit_and_go_on();
+        ctx.leave();
+        Ok(())
+    }
+
+    #[cold]
+    fn record_value(&self) {
+        let writer = Writer::of(self.ctx);
+        if let Err(error) = writer.record(self.mutex.value.get(), size_of::<T>()) {
+            panic!("could not record a value before changing it: {error}");
+        }
+        self.mutex.header.stamp.store(writer.stamp(), Relaxed);
+    }
+
+    /// A panic poisons what was written under the lock.
+    #[cold]
+    fn poison(&self) {
+        let header = &self.mutex.header;
+        let writer = Writer::of(self.ctx);
+        if header.stamp.load(Relaxed) == writer.stamp() {
+            let _ = writer.record(&raw const header.poison, 4);
+            header.poison.store(1, Release);
+        }
+    }
+}
+
+impl<T: Share> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held by this thread as long as the guard lives (L1).
+        unsafe { &*self.mutex.value.get() }
+    }
+}
+
+impl<T: Share> DerefMut for MutexGuard<'_, T> {
+    /// Records the value's own bytes first, once per section.
+    ///
+    /// # Panics
+    ///
+    /// If the arena is so full that not even that can be recorded; nothing is changed then.
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: C1.
+        let stamp = unsafe { self.ctx.as_mut() }.stamp();
+        if self.mutex.header.stamp.load(Relaxed) != stamp {
+            self.record_value();
+        }
+        // SAFETY: as for `deref`; the guard is borrowed mutably.
+        unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+impl<T: Share> Drop for MutexGuard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: C1. After a fork the context is wiped, and says so.
+        let own = unsafe { self.ctx.as_ref() }.is_own();
+        if own && !self.panicking && thread::panicking() {
+            self.poison();
+        }
+        // SAFETY: C1.
+        unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header.word);
+    }
+}
+
+impl<T: Share + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: Share + fmt::Display> fmt::Display for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

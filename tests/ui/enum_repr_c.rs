@@ -1,0 +1,12 @@
+//! `repr(C)` alone leaves the tag's size to the platform.
+
+use sharena::Share;
+
+#[derive(Share)]
+#[repr(C)]
+enum Side {
+    Buy,
+    Sell,
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! Without an integer `repr`, the tag of an enum is the compiler's choice.
+
+use sharena::Share;
+
+#[derive(Share)]
+enum Side {
+    Buy,
+    Sell,
+}
+
+fn main() {}

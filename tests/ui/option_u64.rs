@@ -1,0 +1,11 @@
+//! `Option` has a fixed layout only around what cannot be zero.
+
+use sharena::Share;
+
+#[derive(Share)]
+#[repr(C)]
+struct Limit {
+    at: Option<u64>,
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Counted pointers of std belong to one process.
+
+use sharena::Share;
+use std::rc::Rc;
+
+#[derive(Share)]
+#[repr(C)]
+struct Leaf {
+    name: Rc<u64>,
+    other: std::sync::Arc<u64>,
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! Nothing tells which field of a union is valid.
+
+use sharena::Share;
+
+#[derive(Share)]
+#[repr(C)]
+union Bits {
+    number: u64,
+    float: f64,
+}
+
+fn main() {}
