@@ -45,6 +45,7 @@ pub struct Options {
     pub(super) populate: bool,
     pub(super) verify: bool,
     pub(super) allow_foreign_writers: bool,
+    pub(super) leave_the_dead: bool,
 }
 
 impl Default for Options {
@@ -66,6 +67,7 @@ impl Options {
             populate: false,
             verify: false,
             allow_foreign_writers: false,
+            leave_the_dead: false,
         }
     }
 
@@ -131,6 +133,13 @@ impl Options {
     /// this process point to. All of them must change it through sharena only.
     pub unsafe fn allow_foreign_writers(&mut self, allowed: bool) -> &mut Self {
         self.allow_foreign_writers = allowed;
+        self
+    }
+
+    /// Opens an image without recovering its dead: for tests that watch the recovery itself.
+    #[doc(hidden)]
+    pub fn leave_the_dead(&mut self, wanted: bool) -> &mut Self {
+        self.leave_the_dead = wanted;
         self
     }
 

@@ -122,15 +122,18 @@ pub(super) fn is_gone(mapping: &Mapping, index: usize) -> bool {
     if index >= mapping.geometry().slots {
         return true;
     }
-    let Backing::File { locks, .. } = &mapping.backing else {
-        return false;
-    };
     let mine = mapping.process.load(Acquire) as u32 as usize == index + 1;
     let stored = mapping.process_entry(index).claim.load(Acquire);
-    !mine
-        && (stored == 0
-            || matches!(
+    if mine || stored == 0 {
+        return !mine;
+    }
+    match &mapping.backing {
+        Backing::File { locks, .. } => {
+            matches!(
                 os::file::byte_held(locks, FIRST_BYTE + index as u64),
                 Ok(false)
-            ))
+            )
+        }
+        Backing::Memory => false,
+    }
 }

@@ -23,9 +23,17 @@ pub(crate) struct Claim(pub(crate) u64);
 impl Claim {
     /// The claim of this process. Never 0, since no process has id 0.
     pub(crate) fn mine() -> Self {
+        static KNOWN: AtomicU64 = AtomicU64::new(0);
         let pid = std::process::id();
+        let known = Claim(KNOWN.load(Relaxed));
+        // A forked child has another id.
+        if known.0 >> 42 == u64::from(pid & 0x3f_ffff) {
+            return known;
+        }
         let start = process::start_time(pid).unwrap_or(0);
-        Claim::new(pid, start, process::pid_namespace())
+        let claim = Claim::new(pid, start, process::pid_namespace());
+        KNOWN.store(claim.0, Relaxed);
+        claim
     }
 
     fn new(pid: u32, start: u64, namespace: u64) -> Self {

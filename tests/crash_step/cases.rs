@@ -1,0 +1,155 @@
+//! What is stepped through.
+
+use super::{Tally, prove, small};
+use sharena::{
+    Arena, RelPtr, Share,
+    sync::{Mutex, Semaphore},
+};
+
+#[derive(Share, Default)]
+#[repr(C)]
+struct Links {
+    a: Option<RelPtr<u64>>,
+    b: Option<RelPtr<u64>>,
+    sum: u64,
+}
+
+type Two = [Mutex<u64>; 2];
+
+fn two(arena: &Arena) -> Vec<u64> {
+    let root = arena.root::<Two>("two").unwrap();
+    root.iter().map(|m| *m.lock().unwrap()).collect()
+}
+
+fn links(arena: &Arena) -> (Option<u64>, Option<u64>, u64) {
+    let root = arena.root::<Mutex<Links>>("links").unwrap();
+    let guard = root.lock().unwrap();
+    let get = |p: Option<RelPtr<u64>>| p.map(|p| unsafe { *p.resolve(arena).unwrap() });
+    (get(guard.a), get(guard.b), guard.sum)
+}
+
+fn make_links(arena: &Arena) {
+    let root = arena.root::<Mutex<Links>>("links").unwrap();
+    let block = arena.alloc_value(1u64).unwrap();
+    block.link(&mut root.lock().unwrap().a).unwrap();
+}
+
+fn replace(arena: &Arena) {
+    let root = arena.root::<Mutex<Links>>("links").unwrap();
+    let block = arena.alloc_value(2u64).unwrap();
+    let mut guard = root.lock().unwrap();
+    let old = guard.a.take();
+    block.link(&mut guard.a).unwrap();
+    if let Some(old) = old {
+        unsafe { arena.dealloc(old).unwrap() };
+    }
+    guard.sum += 1;
+}
+
+pub fn all() -> Vec<Tally> {
+    let mut tallies = Vec::new();
+    tallies.push(prove(
+        "section: two locks",
+        || {
+            let arena = small().in_memory().unwrap();
+            arena.root::<Two>("two").unwrap();
+            arena
+        },
+        |arena| {
+            let root = arena.root::<Two>("two").unwrap();
+            arena
+                .section(|| {
+                    *root[0].lock()? += 1;
+                    *root[1].lock()? += 1;
+                    Ok(())
+                })
+                .unwrap();
+        },
+        two,
+        |arena| *arena.root::<Two>("two").unwrap()[0].lock().unwrap() += 5,
+    ));
+    tallies.push(prove(
+        "link and free the old",
+        || {
+            let arena = small().in_memory().unwrap();
+            make_links(&arena);
+            arena
+        },
+        replace,
+        links,
+        replace,
+    ));
+    tallies.push(prove(
+        "link a span",
+        || {
+            let arena = small().in_memory().unwrap();
+            arena.root::<Mutex<Option<RelPtr<u8>>>>("span").unwrap();
+            arena
+        },
+        |arena| {
+            let root = arena.root::<Mutex<Option<RelPtr<u8>>>>("span").unwrap();
+            let layout = std::alloc::Layout::from_size_align(20_000, 8).unwrap();
+            let block = arena.alloc(layout).unwrap();
+            block.link(&mut root.lock().unwrap()).unwrap();
+            let mut guard = root.lock().unwrap();
+            let old = guard.take().unwrap();
+            unsafe { arena.dealloc(old).unwrap() };
+        },
+        |_| (),
+        |arena| {
+            for _ in 0..3 {
+                let layout = std::alloc::Layout::from_size_align(20_000, 8).unwrap();
+                drop(arena.alloc(layout).unwrap());
+            }
+        },
+    ));
+    tallies.push(prove(
+        "create a root",
+        || small().in_memory().unwrap(),
+        |arena| {
+            arena.root::<Mutex<u64>>("new").unwrap();
+        },
+        |arena| arena.roots().unwrap().len(),
+        |arena| {
+            arena.root::<Mutex<u64>>("other").unwrap();
+        },
+    ));
+    tallies.push(prove(
+        "remove a root",
+        || {
+            let arena = small().in_memory().unwrap();
+            arena.root::<Mutex<u64>>("old").unwrap();
+            arena.root::<Mutex<u64>>("stays").unwrap();
+            arena
+        },
+        |arena| arena.remove("old").unwrap(),
+        |arena| arena.roots().unwrap().len(),
+        |arena| {
+            arena.root::<Mutex<u64>>("old").unwrap();
+        },
+    ));
+    tallies.push(prove(
+        "semaphore",
+        || {
+            let arena = small().in_memory().unwrap();
+            let fill = |s: &mut Semaphore| {
+                *s = Semaphore::new(2);
+                Ok(())
+            };
+            arena.root_with::<Semaphore>("s", fill).unwrap();
+            arena
+        },
+        |arena| {
+            let root = arena.find::<Semaphore>("s").unwrap();
+            let permit = root.acquire().unwrap();
+            drop(root.acquire().unwrap());
+            drop(permit);
+        },
+        |arena| arena.find::<Semaphore>("s").unwrap().available(),
+        |arena| {
+            let root = arena.find::<Semaphore>("s").unwrap();
+            drop(root.acquire().unwrap());
+        },
+    ));
+    tallies
+}
