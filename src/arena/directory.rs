@@ -204,6 +204,11 @@ pub(super) fn all_entries(mapping: &Mapping) -> impl Iterator<Item = Entry<'_>> 
     buckets.iter().flat_map(|head| entries(mapping, head))
 }
 
+/// How many roots there are, without the lock.
+pub(super) fn count(mapping: &Mapping) -> u64 {
+    all_entries(mapping).filter(Entry::is_linked).count() as u64
+}
+
 fn lookup<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
     entries(mapping, bucket(mapping, name.as_bytes()))
         .find(|entry| entry.is_linked() && entry.name() == name.as_bytes())
