@@ -73,6 +73,26 @@ impl<'m> Entry<'m> {
         self.fixed.state.load(Acquire) == root_state::LINKED
     }
 
+    /// Whether its state is one of those that there are.
+    pub(super) fn has_state(&self) -> bool {
+        let state = self.fixed.state.load(Acquire);
+        [root_state::LINKED, root_state::REMOVED].contains(&state)
+    }
+
+    /// Bytes of the entry with all that belongs to it.
+    pub(super) fn size(&self) -> u64 {
+        entry_size(self.fixed.users as usize, self.fixed.name_len as usize) as u64
+    }
+
+    /// How many processes there is room for.
+    pub(super) fn users(&self) -> u64 {
+        self.fixed.users
+    }
+
+    pub(super) fn value_size(&self) -> u64 {
+        self.fixed.size
+    }
+
     pub(super) fn next(&self) -> u64 {
         self.fixed.next.load(Acquire)
     }
@@ -157,10 +177,14 @@ fn entry_size(users: usize, name: usize) -> usize {
     users_end(users) + name
 }
 
+/// The number of the list that a name belongs to.
+pub(super) fn bucket_of(name: &[u8]) -> usize {
+    rapidhash::v3::rapidhash_v3(name) as usize % BUCKETS
+}
+
 /// The list that a name belongs to.
 fn bucket<'m>(mapping: &'m Mapping, name: &[u8]) -> &'m AtomicU64 {
-    let hash = rapidhash::v3::rapidhash_v3(name);
-    &mapping.header().buckets[hash as usize % BUCKETS]
+    &mapping.header().buckets[bucket_of(name)]
 }
 
 /// All entries of a list, also removed ones. Ends early at one that makes no sense.
@@ -178,6 +202,11 @@ fn entries<'m>(mapping: &'m Mapping, head: &AtomicU64) -> impl Iterator<Item = E
 pub(super) fn all_entries(mapping: &Mapping) -> impl Iterator<Item = Entry<'_>> {
     let buckets = &mapping.header().buckets;
     buckets.iter().flat_map(|head| entries(mapping, head))
+}
+
+/// How many roots there are, without the lock.
+pub(super) fn count(mapping: &Mapping) -> u64 {
+    all_entries(mapping).filter(Entry::is_linked).count() as u64
 }
 
 fn lookup<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
@@ -487,7 +516,7 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
 /// Frees a root's value with all that it owns, its schema and its entry.
 fn free_root(writer: Writer, entry: &Entry<'_>) -> Result {
     if let Ok(schema) = entry.schema() {
-        walk::free_owned(writer, &schema, entry.value())?;
+        walk::free_owned(writer, &schema, entry.value(), || {})?;
     }
     writer.free(entry.value(), false)?;
     writer.free(entry.schema_block(), false)?;

@@ -13,7 +13,7 @@ mod root;
 mod stats;
 mod walk;
 
-pub use check::{Problem, Report};
+pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;
 pub use options::Options;
 pub use raw::Reserved;

@@ -1,3 +1,9 @@
 //! The containers of `std`, in shared memory.
 
 pub(crate) mod raw;
+pub mod string;
+mod take_apart;
+pub mod vec;
+
+pub use string::String;
+pub use vec::Vec;

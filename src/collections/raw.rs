@@ -69,8 +69,7 @@ fn record_some(
     whole: usize,
 ) -> Result {
     let base = writer.base().wrapping_add(header.offset as usize);
-    let units = (len.div_ceil(8) + 1) as u32;
-    let counted = (header.marks & marks::COUNT).saturating_add(units);
+    let counted = counted_with(header, len);
     // Once as much was recorded in pieces as the buffer holds, it is recorded whole, and no more:
     // so a long section's log is bounded by the old data it touches.
     if counted as usize * 8 > whole {
@@ -79,8 +78,19 @@ fn record_some(
         return Ok(());
     }
     writer.record(base.wrapping_add(from).cast_const(), len)?;
-    header.marks = counted & marks::COUNT;
+    header.marks = counted;
     Ok(())
+}
+
+/// What was recorded in pieces, in units of 8 bytes, with another piece.
+fn counted_with(header: &BufferHeader, len: usize) -> u32 {
+    let units = (len.div_ceil(8) + 1).min(marks::COUNT as usize) as u32;
+    ((header.marks & marks::COUNT) + units).min(marks::COUNT)
+}
+
+/// Notes that a piece of a buffer that is not fresh was recorded elsewhere.
+pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
+    header.marks = counted_with(header, len);
 }
 
 /// Records the buffer whole: before all of it is handed out.

@@ -150,6 +150,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets go of retained locks among bytes that need no record, but are about to be handed out,
+    /// moved or freed (J4).
+    #[inline(always)]
+    pub(crate) fn let_go<T: ?Sized>(&self, place: *const T, len: usize) {
+        let ctx = self.ctx_mut();
+        if ctx.retained != 0 {
+            ctx.release_retained_in(place.addr(), place.addr() + len);
+        }
+    }
+
     /// Records in pieces that fill what room there is.
     #[cold]
     fn record_slow(&self, place: *const u8, len: usize) -> Result {

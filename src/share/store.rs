@@ -24,6 +24,15 @@ pub unsafe trait Store<T: Share> {
     /// journal, or fresh.
     #[doc(hidden)]
     unsafe fn store(self, slot: *mut T) -> Result;
+
+    /// Called instead of [`store`](Store::store) where there is no place to store it in: what
+    /// would have moved an element leaves it where it lies.
+    #[doc(hidden)]
+    fn leave(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 // SAFETY: the slot holds the value that was moved there.
