@@ -485,7 +485,10 @@ pub(super) fn sweep(arena: &Arena) -> Result {
         for head in &mapping.header().buckets {
             left |= sweep_list(writer, head)?;
         }
-        mapping.header().orphans.store(u32::from(left), Release);
+        if !left {
+            writer.record(&raw const mapping.header().orphans, 4)?;
+            mapping.header().orphans.store(0, Release);
+        }
         Ok(())
     });
     match swept {

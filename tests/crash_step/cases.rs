@@ -3,6 +3,7 @@
 use super::{Tally, prove, small};
 use sharena::{
     Arena, RelPtr, Share,
+    collections::{String, Vec as Shared},
     sync::{Mutex, Semaphore},
 };
 
@@ -151,5 +152,79 @@ pub fn all() -> Vec<Tally> {
             drop(root.acquire().unwrap());
         },
     ));
+    tallies.extend(containers());
     tallies
+}
+
+type Words = Mutex<Shared<String>>;
+
+fn words(arena: &Arena) -> Vec<std::string::String> {
+    let root = arena.root::<Words>("words").unwrap();
+    let guard = root.lock().unwrap();
+    guard.iter().map(|word| word.to_string()).collect()
+}
+
+fn with_words(texts: &[&str]) -> Arena {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Words>("words").unwrap();
+    let mut guard = root.lock().unwrap();
+    for &text in texts {
+        guard.push_from(text).unwrap();
+    }
+    drop(guard);
+    arena
+}
+
+fn change(arena: &Arena, f: impl FnOnce(&mut Shared<String>)) {
+    let root = arena.root::<Words>("words").unwrap();
+    f(&mut root.lock().unwrap());
+}
+
+fn one_more(arena: &Arena) {
+    change(arena, |words| {
+        words.push_from("one more").unwrap();
+        let n = words.len() - 1; words.truncate(n);
+    });
+}
+
+fn containers() -> Vec<Tally> {
+    let three = ["a", "a word that is longer", "c"];
+    let prove_words = |name: &str, start: &[&str], f: fn(&mut Shared<String>)| {
+        prove(
+            name,
+            || with_words(start),
+            |arena| change(arena, f),
+            words,
+            one_more,
+        )
+    };
+    vec![
+        prove_words("vec: push to empty", &[], |words| {
+            words.push_from("first").unwrap();
+        }),
+        prove_words("vec: push", &three, |words| {
+            words.push_from("fourth").unwrap();
+        }),
+        prove_words("vec: pop", &three, |words| {
+            let n = words.len() - 1; words.truncate(n);
+        }),
+        prove_words("vec: remove", &three, |words| {
+            words.truncate(0);
+        }),
+        prove_words("vec: clear", &three, |words| words.clear()),
+        prove_words("vec: swap", &three, |words| words.swap(0, 2)),
+        prove_words("vec: sort", &three, |words| {
+            words.sort_by(|a, b| b.as_str().cmp(a.as_str()));
+        }),
+        prove_words("vec: take and put back", &three, |words| {
+            let word = std::mem::take(&mut words[1]);
+            words[0] = word;
+        }),
+        prove_words("vec: drop all", &three, |words| {
+            *words = Shared::new();
+        }),
+        prove_words("string: push_str", &three, |words| {
+            words[0].push_str("bcdefghijklmnopqrstuvwxyz").unwrap();
+        }),
+    ]
 }

@@ -156,10 +156,10 @@ fn judge<S: PartialEq + Debug>(
 
 fn check(arena: &Arena) -> Result<(), String> {
     let report = arena.check();
-    match report.problems().first() {
-        Some(problem) => Err(problem.to_string()),
-        None => Ok(()),
+    if !report.is_clean() {
+        return Err(report.to_string());
     }
+    Ok(())
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod buffer;
 mod edit;
 mod index;
 mod iter;
+mod sort;
 mod store;
 mod traits;
 
