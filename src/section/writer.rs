@@ -150,6 +150,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets go of retained locks in bytes that are moved or freed without a record (J4).
+    #[inline(always)]
+    pub(crate) fn release_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
+        let ctx = self.ctx_mut();
+        if ctx.retained != 0 {
+            ctx.release_retained_in(place.addr(), place.addr() + len);
+        }
+    }
+
     /// Records in pieces that fill what room there is.
     #[cold]
     fn record_slow(&self, place: *const u8, len: usize) -> Result {

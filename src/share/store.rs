@@ -24,6 +24,16 @@ pub unsafe trait Store<T: Share> {
     /// journal, or fresh.
     #[doc(hidden)]
     unsafe fn store(self, slot: *mut T) -> Result;
+
+    /// Lets go of what could not be stored, since there was no room for something else.
+    ///
+    /// A value is dropped; a guard on an element of another container leaves it there.
+    #[doc(hidden)]
+    fn decline(self)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 // SAFETY: the slot holds the value that was moved there.
