@@ -44,12 +44,7 @@ pub(super) fn buckets_for(capacity: usize) -> Option<usize> {
     if capacity < 8 {
         return Some(8);
     }
-    (capacity.checked_mul(8)? / 7)
-        .checked_next_power_of_two()
-        .map(|buckets| {
-            debug_assert!(capacity_of(buckets) >= capacity);
-            buckets
-        })
+    (capacity.checked_mul(8)? / 7).checked_next_power_of_two()
 }
 
 /// Control bytes of that many buckets: at least one group of them.
@@ -98,7 +93,7 @@ impl Table {
     /// The sixteen buckets from `at` on, where a group begins.
     #[inline(always)]
     pub(super) fn group(self, at: usize) -> Group {
-        debug_assert!(at <= self.mask && at % GROUP == 0);
+        debug_assert!(at <= self.mask && at.is_multiple_of(GROUP));
         // SAFETY: a group begins there, by the contract of `new`.
         unsafe { Group::load(self.control.add(at)) }
     }
@@ -227,5 +222,21 @@ impl Probe {
         debug_assert!(self.distance <= mask, "a table without an empty bucket");
         self.distance += GROUP;
         self.at = (self.at + self.distance) & mask & !(GROUP - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{buckets_for, capacity_of};
+
+    #[test]
+    fn tables_are_just_large_enough() {
+        for capacity in 0..5000 {
+            let buckets = buckets_for(capacity).unwrap();
+            assert!(capacity_of(buckets) >= capacity, "{capacity}");
+            assert!(capacity_of(buckets) < buckets, "{capacity}");
+            assert!(buckets == 4 || capacity_of(buckets / 2) < capacity, "{capacity}");
+        }
+        assert_eq!(buckets_for(usize::MAX), None);
     }
 }
