@@ -55,6 +55,8 @@ pub(crate) fn record_in_buffer(
     whole: usize,
 ) -> Result {
     if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
+        let base = writer.base().wrapping_add(header.offset as usize);
+        writer.release_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
     record_some(writer, header, from, len, whole)
@@ -95,10 +97,12 @@ pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
 
 /// Records the buffer whole: before all of it is handed out.
 pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usize) -> Result {
+    let base = writer.base().wrapping_add(header.offset as usize);
     if header.marks & (marks::FRESH | marks::WHOLE) == 0 && whole > 0 {
-        let base = writer.base().wrapping_add(header.offset as usize);
         writer.record(base.cast_const(), whole)?;
         header.marks = marks::WHOLE;
+    } else {
+        writer.release_locks_in(base, whole);
     }
     Ok(())
 }
@@ -132,7 +136,7 @@ pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
             // `Share` has only offsets of its own blocks in its containers.
             unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) }
         }
-        _ => outside(header),
+        _ => outside(header).0,
     }
 }
 
@@ -155,20 +159,39 @@ pub(crate) fn while_moving<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// The buffer of a container that lies elsewhere: on the stack of [`while_moving`].
+/// The same, and what the hash tables of that arena hash with.
+///
+/// # Panics
+///
+/// As [`buffer`].
+#[inline(always)]
+pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
+    match mapping::locate(header) {
+        Some(located) if located.arena == header.arena => {
+            // SAFETY: as for `buffer`.
+            let buffer =
+                unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) };
+            (buffer, located.seed)
+        }
+        _ => outside(header),
+    }
+}
+
+/// The buffer of a container that lies elsewhere, on the stack of [`while_moving`]; and the seed.
 #[cold]
 #[inline(never)]
-fn outside(header: &BufferHeader) -> NonNull<u8> {
+fn outside(header: &BufferHeader) -> (NonNull<u8>, u64) {
     let home = mapping::find_id(header.arena).filter(|_| MOVING.get() > 0);
     let Some(home) = home else {
         refuse_outside(header);
     };
     // What is read here borrows from a value that does not keep the mapping: so this keeps it, for
     // as long as the process lives.
-    let base = home.base();
+    let (base, seed) = (home.base(), home.hash_seed());
     home.pin();
     // SAFETY: inside the mapping, as for `buffer`.
-    unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) }
+    let buffer = unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) };
+    (buffer, seed)
 }
 
 fn refuse_outside(header: &BufferHeader) -> ! {

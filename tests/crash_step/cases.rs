@@ -183,7 +183,8 @@ fn change(arena: &Arena, f: impl FnOnce(&mut Shared<String>)) {
 fn one_more(arena: &Arena) {
     change(arena, |words| {
         words.push_from("one more").unwrap();
-        let n = words.len() - 1; words.truncate(n);
+        let n = words.len() - 1;
+        words.truncate(n);
     });
 }
 
@@ -206,7 +207,8 @@ fn containers() -> Vec<Tally> {
             words.push_from("fourth").unwrap();
         }),
         prove_words("vec: pop", &three, |words| {
-            let n = words.len() - 1; words.truncate(n);
+            let n = words.len() - 1;
+            words.truncate(n);
         }),
         prove_words("vec: remove", &three, |words| {
             words.truncate(0);
