@@ -1,5 +1,5 @@
 //! What several test files need: children that are killed, waits that end.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::*},
