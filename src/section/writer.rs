@@ -216,7 +216,7 @@ impl Writer {
             return Err(ctx.mapping().full(needed));
         }
         let used = ctx.next.addr() - ctx.start.addr();
-        let (offset, size) = ctx.segment_block(number, needed)?;
+        let (offset, size) = self.or_reclaim(|| self.ctx_mut().segment_block(number, needed))?;
         let stored = &ctx.slot().segments[number];
         stored.offset.store(offset, Relaxed);
         stored.size.store(size as u64, Relaxed);
@@ -504,8 +504,16 @@ impl Ctx {
         Ok((head, count))
     }
 
-    /// Takes a block of any size, which is not published.
+    /// Takes a block of any size, which is not published. Reclaims what the dead left behind, if
+    /// there is no other.
     pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
+        self.try_reserve_block(layout).or_else(|error| {
+            crate::journal::recover_all(self.mapping())?;
+            self.try_reserve_block(layout).map_err(|_| error)
+        })
+    }
+
+    fn try_reserve_block(&mut self, layout: Layout) -> Result<u64> {
         match self.take(layout)? {
             Some((offset, _)) => Ok(offset),
             None => {
