@@ -9,11 +9,7 @@ use crate::{
     journal,
     layout::{ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, MAGIC},
     mapping::{Access, Backing, Mapping, find_file, register},
-    os::{
-        self,
-        file::{Hold, Identity},
-        life,
-    },
+    os::{self, file::Identity, life},
 };
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
@@ -63,7 +59,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     let length = check_file(options, &file, path.as_deref())?;
     let identity = identity(&file)?;
     if let Some(mapping) = find_file(identity, options.access) {
-        return Ok(Arena::from_mapping(mapping));
+        return verify(options, Arena::from_mapping(mapping));
     }
     let geometry = check_header(&read_header(&file, length)?, length)?;
     let map = map(&file, &geometry, options.access)?;
@@ -313,7 +309,7 @@ fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
         return Ok(());
     };
     let os = |source| Error::os("lock the arena's file", source);
-    os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
+    os::file::lock_byte(locks, REBIRTH_BYTE).map_err(os)?;
     let done = (|| {
         if is_same_life(mapping, identity)? {
             return Ok(());

@@ -193,7 +193,10 @@ impl Taker<'_> {
     }
 
     fn holder_of(self, lock: u64) -> Option<Tag> {
-        let place = self.mapping.address(lock, 8).filter(|_| lock % 8 == 0)?;
+        let place = self
+            .mapping
+            .address(lock, 8)
+            .filter(|_| lock.is_multiple_of(8))?;
         // SAFETY: checked to lie in the arena, aligned; a lock word is atomic.
         let word = unsafe { place.cast::<LockWord>().as_ref() };
         let holder = Tag::of_word(word.0.load(Acquire))?;

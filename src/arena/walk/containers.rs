@@ -281,8 +281,7 @@ impl<V: Visitor> Walk<'_, V> {
             block,
         };
         let pairs_size = buckets.checked_mul(layout.stride);
-        let needed =
-            pairs_size.and_then(|size| size.checked_add(buckets.max(FEWEST_CONTROL)));
+        let needed = pairs_size.and_then(|size| size.checked_add(buckets.max(FEWEST_CONTROL)));
         if self.follow(edge, needed).is_none() {
             return;
         }
