@@ -9,7 +9,11 @@ use crate::{
     journal,
     layout::{ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, MAGIC},
     mapping::{Access, Backing, Mapping, find_file, register},
-    os::{self, file::Identity, life},
+    os::{
+        self,
+        file::{Hold, Identity},
+        life,
+    },
 };
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
@@ -337,7 +341,7 @@ fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
         return Ok(());
     };
     let os = |source| Error::os("lock the arena's file", source);
-    os::file::lock_byte(locks, REBIRTH_BYTE).map_err(os)?;
+    os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
     let done = (|| {
         if is_same_life(mapping, identity)? {
             return Ok(());

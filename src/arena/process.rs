@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     journal::Claim,
     mapping::{Backing, Mapping},
-    os::{self, memory::Wiped},
+    os::{self, file::Hold, memory::Wiped},
 };
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
 
@@ -98,7 +98,7 @@ fn claim(
     retire: &impl Fn(usize) -> Result,
 ) -> Result<usize> {
     for index in 0..mapping.geometry().slots {
-        let locked = os::file::try_lock_byte(locks, FIRST_BYTE + index as u64)
+        let locked = os::file::try_lock_byte(locks, FIRST_BYTE + index as u64, Hold::Exclusive)
             .map_err(|source| Error::os("lock the arena's file", source))?;
         // A byte that this description has locked already is another entry of this process.
         let stored = mapping.process_entry(index);

@@ -322,10 +322,18 @@ fn write_zeros(file: &File, mut at: u64, end: u64) -> io::Result<()> {
 // Byte locks of an open file description
 // ---------------------------------------------------------------------------------------------
 
-/// Locks the byte at `at` for this description alone, if no other one holds it. Needs a description
-/// that can be written.
-pub(crate) fn try_lock_byte(file: &File, at: u64) -> io::Result<bool> {
-    match lock_call(file, libc::F_OFD_SETLK, at, libc::F_WRLCK) {
+/// How a byte is locked. `Shared` needs a readable, `Exclusive` a writable description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Any number of descriptions at once.
+    Shared,
+    /// One description, and no shared hold of another.
+    Exclusive,
+}
+
+/// Locks the byte at `at` if nobody holds it against that; converts a hold of this description.
+pub(crate) fn try_lock_byte(file: &File, at: u64, hold: Hold) -> io::Result<bool> {
+    match lock_call(file, libc::F_OFD_SETLK, at, lock_type(hold)) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
             Ok(false)
@@ -334,9 +342,9 @@ pub(crate) fn try_lock_byte(file: &File, at: u64) -> io::Result<bool> {
     }
 }
 
-/// The same, waiting for those who hold it.
-pub(crate) fn lock_byte(file: &File, at: u64) -> io::Result<()> {
-    lock_call(file, libc::F_OFD_SETLKW, at, libc::F_WRLCK).map(drop)
+/// Locks the byte at `at`, waiting for those who hold it.
+pub(crate) fn lock_byte(file: &File, at: u64, hold: Hold) -> io::Result<()> {
+    lock_call(file, libc::F_OFD_SETLKW, at, lock_type(hold)).map(drop)
 }
 
 /// Drops this description's hold of the byte at `at`, if it has one.
@@ -344,10 +352,17 @@ pub(crate) fn unlock_byte(file: &File, at: u64) -> io::Result<()> {
     lock_call(file, libc::F_OFD_SETLK, at, libc::F_UNLCK).map(drop)
 }
 
-/// Whether another description holds the byte at `at`.
+/// Whether another description holds the byte at `at` in any way.
 pub(crate) fn byte_held(file: &File, at: u64) -> io::Result<bool> {
     let found = lock_call(file, libc::F_OFD_GETLK, at, libc::F_WRLCK)?;
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
+}
+
+fn lock_type(hold: Hold) -> i32 {
+    match hold {
+        Hold::Shared => libc::F_RDLCK,
+        Hold::Exclusive => libc::F_WRLCK,
+    }
 }
 
 fn lock_call(file: &File, command: i32, at: u64, kind: i32) -> io::Result<libc::flock> {
@@ -719,19 +734,21 @@ mod tests {
     fn byte_locks_conflict_between_descriptions() {
         let file = memfd("locks").unwrap();
         let other = reopen(&file, true).unwrap();
-        assert!(try_lock_byte(&file, 5).unwrap());
+        assert!(try_lock_byte(&file, 5, Hold::Exclusive).unwrap());
         assert!(!byte_held(&file, 5).unwrap());
         assert!(byte_held(&other, 5).unwrap());
-        assert!(!try_lock_byte(&other, 5).unwrap());
-        assert!(try_lock_byte(&other, 6).unwrap());
-        assert!(try_lock_byte(&file, 5).unwrap());
+        assert!(!try_lock_byte(&other, 5, Hold::Shared).unwrap());
+        assert!(try_lock_byte(&other, 6, Hold::Exclusive).unwrap());
+        assert!(try_lock_byte(&file, 5, Hold::Shared).unwrap());
+        assert!(try_lock_byte(&other, 5, Hold::Shared).unwrap());
+        assert!(byte_held(&other, 5).unwrap() && byte_held(&file, 5).unwrap());
         unlock_byte(&file, 5).unwrap();
         unlock_byte(&file, 5).unwrap();
-        assert!(try_lock_byte(&other, 5).unwrap());
+        assert!(try_lock_byte(&other, 5, Hold::Exclusive).unwrap());
         drop(other);
         assert!(!byte_held(&file, 5).unwrap() && !byte_held(&file, 6).unwrap());
-        assert!(try_lock_byte(&reopen(&file, false).unwrap(), 5).is_err());
-        assert!(try_lock_byte(&file, u64::MAX).is_err());
+        assert!(try_lock_byte(&reopen(&file, false).unwrap(), 5, Hold::Exclusive).is_err());
+        assert!(try_lock_byte(&file, u64::MAX, Hold::Shared).is_err());
     }
 
     #[test]
@@ -739,13 +756,13 @@ mod tests {
         let file = memfd("death").unwrap();
         let child = Child::fork(|| {
             let own = reopen(&file, true).unwrap();
-            lock_byte(&own, 1).unwrap();
+            lock_byte(&own, 1, Hold::Exclusive).unwrap();
             sleep_for_ever()
         });
         eventually("the child locks", || byte_held(&file, 1).unwrap());
         let waiter = thread::spawn({
             let own = reopen(&file, true).unwrap();
-            move || lock_byte(&own, 1).unwrap()
+            move || lock_byte(&own, 1, Hold::Exclusive).unwrap()
         });
         thread::sleep(Duration::from_millis(20));
         assert!(!waiter.is_finished());
@@ -758,7 +775,7 @@ mod tests {
     fn a_forked_child_keeps_the_lock_of_its_parent() {
         let file = memfd("inherited").unwrap();
         let own = reopen(&file, true).unwrap();
-        lock_byte(&own, 1).unwrap();
+        lock_byte(&own, 1, Hold::Exclusive).unwrap();
         let child = Child::fork(|| sleep_for_ever());
         drop(own);
         assert!(byte_held(&file, 1).unwrap());
