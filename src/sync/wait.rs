@@ -110,7 +110,7 @@ impl Taker<'_> {
             self.sleep(word, now, holder, sleep);
             contended = WAITERS_BIT;
             sleeps += 1;
-            if sleeps % SLEEPS_BEFORE_DOUBT == 0 {
+            if sleeps.is_multiple_of(SLEEPS_BEFORE_DOUBT) {
                 journal::second_opinion(self.mapping, holder.slot());
             }
         }
