@@ -128,7 +128,7 @@ fn storm(name: &str, plan: Plan) -> sharena::Result<String> {
             crowd.fill(&mut random);
         }
         crowd.kill_all();
-        arena.reap()?;
+        await_solitude(&arena)?;
         world.verify(&arena)?;
         println!("{killed} kills, worst wait of survivors {worst:.1?}, arena in order");
     }
@@ -138,6 +138,21 @@ fn storm(name: &str, plan: Plan) -> sharena::Result<String> {
         world.operations(),
         started.elapsed()
     ))
+}
+
+/// Waits until the children that killed workers had forked are dead too.
+fn await_solitude(arena: &Arena) -> sharena::Result {
+    let began = Instant::now();
+    loop {
+        arena.reap()?;
+        if arena.stats().slots_attached <= 1 {
+            return Ok(());
+        }
+        if began.elapsed() > STUCK {
+            return Err("children of killed workers do not end".into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The workers.

@@ -149,6 +149,8 @@ fn fork_one(arena: &Arena, world: &World, random: &mut Random) -> Result {
     // SAFETY: the process has one thread, and the child uses nothing from before but handles.
     match unsafe { libc::fork() } {
         0 => {
+            // SAFETY: a plain request: the child dies with its parent.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let done = link(arena, world, random).and_then(|()| write(world, random));
             let guard = world.book.lock();
             let code = i32::from(done.is_err() || guard.is_err());

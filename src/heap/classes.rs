@@ -1,7 +1,7 @@
 //! Size classes: 16 to 128 bytes by 16, then four to each doubling, up to 8 KiB.
 //!
 //! Above 128 bytes less than a fifth of a block is waste; below, less than 16 bytes are.
-//! An arena uses the classes up to an eighth of its slab size; larger requests take whole slabs.
+//! An arena uses the classes up to half of its slab size; larger requests take whole slabs.
 
 /// How many classes there are.
 pub(crate) const CLASSES: usize = 32;

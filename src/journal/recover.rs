@@ -235,6 +235,10 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
         second_opinion(mapping, slot);
     }
     recover_all(mapping)?;
+    while let Some(slot) = take_dead_reserved(mapping) {
+        mapping.life(slot).store(0, Release);
+        release_slot(mapping, slot);
+    }
     for slot in 0..mapping.slots_high() {
         let claim = &mapping.slot(slot).claim;
         let claimant = claim.load(Acquire);
