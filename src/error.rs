@@ -185,11 +185,6 @@ pub enum Error {
         /// The name that was looked for.
         name: String,
     },
-    /// A root of that name exists already.
-    RootExists {
-        /// The name.
-        name: String,
-    },
     /// The root holds a value of another type.
     TypeMismatch {
         /// The name of the root.
@@ -394,7 +389,6 @@ impl fmt::Display for Error {
                 "the lock is frozen for ever: read it through `frozen` instead"
             ),
             UnknownRoot { name } => write!(f, "the arena has no root named {name:?}"),
-            RootExists { name } => write!(f, "the arena has a root named {name:?} already"),
             TypeMismatch {
                 name,
                 expected,

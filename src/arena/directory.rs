@@ -38,7 +38,7 @@ impl<'m> Entry<'m> {
     /// The entry at an offset, if there can be one.
     pub(super) fn at(mapping: &'m Mapping, offset: u64) -> Option<Self> {
         let place = mapping.address(offset, size_of::<RootEntry>())?;
-        if offset % 8 != 0 {
+        if !offset.is_multiple_of(8) {
             return None;
         }
         // SAFETY: checked to lie in the arena, aligned; its fields are numbers and atomics, which
@@ -126,7 +126,7 @@ impl<'m> Entry<'m> {
                 .mapping
                 .address(self.value(), root.size as usize)
                 .is_none()
-            || self.value() % u64::from(root.align.max(1)) != 0
+            || !self.value().is_multiple_of(u64::from(root.align.max(1)))
         {
             return Err("its value does not lie in the arena".into());
         }

@@ -65,7 +65,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     let length = check_file(options, &file, path.as_deref())?;
     let identity = identity(&file)?;
     if let Some(mapping) = find_file(identity, options.access) {
-        return Ok(Arena::from_mapping(mapping));
+        return verify(options, Arena::from_mapping(mapping));
     }
     let geometry = check_header(&read_header(&file, length)?, length)?;
     let map = map(&file, &geometry, options.access)?;

@@ -86,7 +86,7 @@ impl Iterator for LogReader<'_> {
             self.segment -= 1;
         }
         let (place, size) = self.segment(self.segment)?;
-        if self.used > size || self.used < 8 || self.used % 8 != 0 {
+        if self.used > size || self.used < 8 || !self.used.is_multiple_of(8) {
             return None;
         }
         // SAFETY: `8 <= used <= size`, inside the segment.

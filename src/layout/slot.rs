@@ -84,4 +84,4 @@ pub(crate) struct Doubt {
 
 static_assertions::const_assert_eq!(size_of::<Slot>(), 4096);
 static_assertions::const_assert!(std::mem::offset_of!(Slot, inline) + INLINE_LOG <= 4096 - 8);
-static_assertions::const_assert!(INLINE_LOG % 8 == 0);
+static_assertions::const_assert!(INLINE_LOG.is_multiple_of(8));

@@ -65,8 +65,8 @@ pub(super) struct Body {
     /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
     pub(super) segments: Vec<(u64, usize)>,
     pub(super) life: Option<LifeNode>,
-    /// The pages that the context lies in.
-    pages: Wiped,
+    /// The pages that the context lies in: unmapped with the body.
+    _pages: Wiped,
 }
 
 /// A free that waits for commit.
@@ -166,7 +166,7 @@ impl Ctx {
             segments: Vec::new(),
             life,
             mapping,
-            pages,
+            _pages: pages,
         });
         // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
         // `Ctx`, and only this thread knows of it.
@@ -214,11 +214,6 @@ impl Ctx {
     pub(crate) fn mapping(&self) -> &Mapping {
         // SAFETY: the body holds a reference count for as long as the context lives.
         unsafe { &*self.mapping }
-    }
-
-    /// The mapping, to be kept.
-    pub(crate) fn mapping_arc(&self) -> &Arc<Mapping> {
-        &self.body().mapping
     }
 
     #[inline(always)]

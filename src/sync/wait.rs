@@ -110,7 +110,7 @@ impl Taker<'_> {
             self.sleep(word, now, holder, sleep);
             contended = WAITERS_BIT;
             sleeps += 1;
-            if sleeps % SLEEPS_BEFORE_DOUBT == 0 {
+            if sleeps.is_multiple_of(SLEEPS_BEFORE_DOUBT) {
                 journal::second_opinion(self.mapping, holder.slot());
             }
         }
@@ -200,7 +200,10 @@ impl Taker<'_> {
     }
 
     fn holder_of(self, lock: u64) -> Option<Tag> {
-        let place = self.mapping.address(lock, 8).filter(|_| lock % 8 == 0)?;
+        let place = self
+            .mapping
+            .address(lock, 8)
+            .filter(|_| lock.is_multiple_of(8))?;
         // SAFETY: checked to lie in the arena, aligned; a lock word is atomic.
         let word = unsafe { place.cast::<LockWord>().as_ref() };
         let holder = Tag::of_word(word.0.load(Acquire))?;

@@ -25,7 +25,7 @@ impl<V: Visitor> Walk<'_, V> {
         let fits = inside
             .checked_add(plan.size(of))
             .is_some_and(|end| end <= block.size);
-        if !fits || to % plan.align(of).max(1) != 0 {
+        if !fits || !to.is_multiple_of(plan.align(of).max(1)) {
             return false;
         }
         debug_assert!(!self.strict);

@@ -732,7 +732,7 @@ fn cannot_record(error: &Error) -> ! {
 }
 
 impl<K, V> Drop for HashMap<K, V> {
-    /// Frees what the map owns, also where it was moved to the stack. See [`raw::while_dropping`].
+    /// Frees what the map owns, also where it was moved to the stack. See `raw::while_dropping`.
     fn drop(&mut self) {
         raw::while_dropping(&self.header.buffer, |writer| {
             storage::drop_block::<K, V>(writer, &self.header)
