@@ -4,7 +4,7 @@
 //! was. A removed root stays in its list until nobody has a handle of it: a count per process,
 //! which is void when the process has gone.
 
-use super::{Arena, Root, RootInfo, process, walk};
+use super::{Arena, Root, RootInfo, open, process, walk};
 use crate::{
     error::{Error, Result},
     layout::{BUCKETS, RootEntry, root_state},
@@ -479,21 +479,23 @@ pub(super) fn sweep(arena: &Arena) -> Result {
     if !has_orphans(arena.mapping()) || arena.access() != Access::ReadWrite {
         return Ok(());
     }
-    let swept = changing(arena, |writer| {
-        let mapping = writer.mapping();
-        let mut left = false;
-        for head in &mapping.header().buckets {
-            left |= sweep_list(writer, head)?;
-        }
-        if !left {
-            writer.record(&raw const mapping.header().orphans, 4)?;
-            mapping.header().orphans.store(0, Release);
-        }
-        Ok(())
+    let swept = open::without_readers(arena.mapping(), || {
+        changing(arena, |writer| {
+            let mapping = writer.mapping();
+            let mut left = false;
+            for head in &mapping.header().buckets {
+                left |= sweep_list(writer, head)?;
+            }
+            if !left {
+                writer.record(&raw const mapping.header().orphans, 4)?;
+                mapping.header().orphans.store(0, Release);
+            }
+            Ok(())
+        })
     });
     match swept {
         Err(Error::InSection) => Ok(()),
-        done => done,
+        done => done.map(|_| ()),
     }
 }
 

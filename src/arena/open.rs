@@ -26,6 +26,8 @@ use std::{
 
 /// The byte of the file that is locked while somebody looks whether all slots are of another time.
 const REBIRTH_BYTE: u64 = 1 << 62;
+/// The byte on which each reader of an arena that it cannot write has a shared lock.
+const READERS_BYTE: u64 = (1 << 62) + 1;
 
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
     let write = options.access == Access::ReadWrite;
@@ -85,6 +87,8 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     if options.access == Access::ReadWrite {
         os::memory::membarrier_register();
         bury_the_dead(&mapping, identity)?;
+    } else {
+        announce_reader(&mapping)?;
     }
     verify(options, arena)
 }
@@ -286,6 +290,30 @@ fn prepare(options: &Options, map: &MmapRaw, geometry: &Geometry, length: u64) {
         let committed = (length - data) as usize;
         let _ = os::memory::populate(base.wrapping_add(data as usize), committed, write);
     }
+}
+
+/// A reader cannot count its handles in an arena that it cannot write: as long as its lock on the
+/// readers' byte stands, nothing is freed that a root leads to.
+fn announce_reader(mapping: &Mapping) -> Result {
+    let Backing::File { locks, .. } = &mapping.backing else {
+        return Ok(());
+    };
+    os::file::lock_byte(locks, READERS_BYTE, Hold::Shared)
+        .map_err(|source| Error::os("lock the arena's file", source))
+}
+
+/// Runs `free`, unless somebody has the arena mapped for reading only. Says whether it ran.
+pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) -> Result<bool> {
+    let Backing::File { locks, .. } = &mapping.backing else {
+        return free().map(|()| true);
+    };
+    let os = |source| Error::os("lock the arena's file", source);
+    if !os::file::try_lock_byte(locks, READERS_BYTE, Hold::Exclusive).map_err(os)? {
+        return Ok(false);
+    }
+    let freed = free();
+    os::file::unlock_byte(locks, READERS_BYTE).map_err(os)?;
+    freed.map(|()| true)
 }
 
 /// Recovers what the dead left behind; all are dead if the arena is of another boot or is a copy.

@@ -32,6 +32,15 @@ struct Hold {
     /// The process entry under which it is counted, and the process generation of then.
     process: usize,
     generation: u64,
+    /// The process's forks when it was counted.
+    forks: u64,
+}
+
+impl Hold {
+    /// Whether the handle is this process's alone: not its parent's, and no child has it too.
+    fn is_sole(&self) -> bool {
+        self.generation == process::generation() && self.forks == process::forks()
+    }
 }
 
 // SAFETY: a handle gives shared references only, and its object lies in memory that every thread
@@ -50,6 +59,7 @@ impl<T: Share> Root<T> {
                 entry,
                 process,
                 generation: process::generation(),
+                forks: process::forks(),
             },
         }
     }
@@ -63,6 +73,7 @@ impl<T: Share> Root<T> {
                 entry: 0,
                 process: 0,
                 generation: 0,
+                forks: 0,
             },
         }
     }
@@ -142,23 +153,25 @@ impl<T: Share> Deref for Root<T> {
 impl<T: Share> Clone for Root<T> {
     fn clone(&self) -> Self {
         // In a forked child the parent's count stands for the child's handles too: it is not
-        // lowered once a process has forked.
-        let own = self.hold.generation == process::generation();
-        if own && let Some(cell) = self.cell() {
+        // lowered for those of before the fork.
+        let mut hold = Hold { ..self.hold };
+        if hold.generation == process::generation()
+            && let Some(cell) = self.cell()
+        {
             cell.fetch_add(1, AcqRel);
+            hold.forks = process::forks();
         }
         Root {
             arena: self.arena.clone(),
             value: self.value,
-            hold: Hold { ..self.hold },
+            hold,
         }
     }
 }
 
 impl<T: Share> Drop for Root<T> {
     fn drop(&mut self) {
-        let own = self.hold.generation == process::generation();
-        if !own || process::has_forked() {
+        if !self.hold.is_sole() {
             return;
         }
         let last = self

@@ -11,7 +11,7 @@ use crate::{
     mapping,
     section::{self, Writer},
 };
-use std::{cell::Cell, ptr::NonNull};
+use std::ptr::NonNull;
 
 /// Begins to change a container that lies at `header` and is `size` bytes long as a whole.
 ///
@@ -136,27 +136,8 @@ pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
             // `Share` has only offsets of its own blocks in its containers.
             unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) }
         }
-        _ => outside(header).0,
+        _ => outside(header),
     }
-}
-
-thread_local! {
-    /// Nesting of [`while_moving`].
-    static MOVING: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Runs an algorithm that moves elements to its own stack and lets user code read them there, as
-/// sorting does. Only inside, containers can be read outside their arena.
-pub(crate) fn while_moving<R>(f: impl FnOnce() -> R) -> R {
-    struct Moving;
-    impl Drop for Moving {
-        fn drop(&mut self) {
-            MOVING.set(MOVING.get() - 1);
-        }
-    }
-    MOVING.set(MOVING.get() + 1);
-    let _moving = Moving;
-    f()
 }
 
 /// The same, and what the hash tables of that arena hash with.
@@ -177,24 +158,9 @@ pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
     }
 }
 
-/// The buffer of a container that lies elsewhere, on the stack of [`while_moving`]; and the seed.
 #[cold]
 #[inline(never)]
-fn outside(header: &BufferHeader) -> (NonNull<u8>, u64) {
-    let home = mapping::find_id(header.arena).filter(|_| MOVING.get() > 0);
-    let Some(home) = home else {
-        refuse_outside(header);
-    };
-    // What is read here borrows from a value that does not keep the mapping: so this keeps it, for
-    // as long as the process lives.
-    let (base, seed) = (home.base(), home.hash_seed());
-    home.pin();
-    // SAFETY: inside the mapping, as for `buffer`.
-    let buffer = unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) };
-    (buffer, seed)
-}
-
-fn refuse_outside(header: &BufferHeader) -> ! {
+fn outside(header: &BufferHeader) -> ! {
     match mapping::locate(header) {
         Some(_) => panic!(
             "this container's memory is in another arena: move a container only within its arena"

@@ -1,7 +1,7 @@
 //! Size classes: 16 to 128 bytes by 16, then four to each doubling, up to 8 KiB.
 //!
 //! A block is at most 20 % larger than what was asked for (25 % below 128 bytes' steps of 16).
-//! An arena uses the classes up to an eighth of its slab size; larger requests take whole slabs.
+//! An arena uses the classes up to half of its slab size; larger requests take whole slabs.
 
 /// How many classes there are.
 pub(crate) const CLASSES: usize = 32;

@@ -210,6 +210,18 @@ pub(crate) fn unlink_life(mapping: &Mapping, slot: usize, node: Option<life::Lif
     }
 }
 
+/// Marks a slot as dead whose process is gone, although the kernel did not: it loses track of a
+/// thread when foreign code unmaps a robust mutex that the thread holds.
+pub(crate) fn second_opinion(mapping: &Mapping, slot: usize) {
+    let life = mapping.life(slot);
+    let word = life.load(Acquire);
+    let claim = mapping.slot(slot).claim.load(Acquire);
+    let unmarked = word != 0 && word & life::OWNER_DIED == 0;
+    if unmarked && claim != 0 && Claim(claim).is_gone() {
+        let _ = life.compare_exchange(word, life::OWNER_DIED, AcqRel, Relaxed);
+    }
+}
+
 /// Recovers every dead slot and frees those whose claimants died before they were marked.
 /// Says how many slots came back.
 pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
@@ -219,6 +231,9 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
             .count()
     };
     let before = taken(mapping);
+    for slot in reserved_slots(mapping)..mapping.slots_high() {
+        second_opinion(mapping, slot);
+    }
     recover_all(mapping)?;
     for slot in 0..mapping.slots_high() {
         let claim = &mapping.slot(slot).claim;

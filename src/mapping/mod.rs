@@ -19,10 +19,7 @@ use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, 
 use memmap2::MmapRaw;
 use std::{
     ptr::NonNull,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
 };
 
 /// How the pages of an arena may be used by this process.
@@ -50,8 +47,6 @@ pub(crate) struct Mapping {
     pub(crate) backing: Backing,
     /// This process's entry, plus 1, below the generation it is of; 0 until there is one.
     pub(crate) process: AtomicU64,
-    /// Whether the mapping stays for good.
-    pinned: AtomicBool,
     _map: MmapRaw,
 }
 
@@ -96,7 +91,6 @@ impl Mapping {
             handles: AtomicUsize::new(0),
             backing,
             process: AtomicU64::new(0),
-            pinned: AtomicBool::new(false),
             _map: map,
         }
     }
@@ -126,13 +120,6 @@ impl Mapping {
 
     pub(crate) fn hash_seed(&self) -> u64 {
         self.hash_seed
-    }
-
-    /// Keeps the mapping for as long as the process lives.
-    pub(crate) fn pin(self: Arc<Self>) {
-        if !self.pinned.swap(true, AcqRel) {
-            std::mem::forget(self);
-        }
     }
 
     pub(crate) fn access(&self) -> Access {

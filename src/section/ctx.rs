@@ -34,6 +34,8 @@ pub(crate) struct Ctx {
     pub(super) scopes: u32,
     /// Locks whose guards have gone, but which are held to the end of the scope.
     pub(super) retained: u32,
+    /// Whether the thread was panicking when the scope was opened.
+    pub(super) opened_in_panic: bool,
     /// Inside an operation: set while a signal handler must keep out.
     pub(super) busy: bool,
     /// The next free byte of the log, the end of its segment, and the segment's begin.

@@ -19,6 +19,8 @@ use std::{
 
 /// The longest sleep before a waiter looks again by itself.
 const BACK_STOP: Duration = Duration::from_millis(40);
+/// Sleeps for the same lock after which its holder's process is looked for: about a second's worth.
+const SLEEPS_BEFORE_DOUBT: u32 = 25;
 /// Looks at a held lock before sleeping.
 const SPINS: u32 = 100;
 
@@ -75,6 +77,7 @@ impl Taker<'_> {
     fn take_loop(self, word: &LockWord, patience: Patience) -> Result {
         let mut contended = 0;
         let mut spins = 0;
+        let mut sleeps = 0u32;
         loop {
             let now = word.0.load(Acquire);
             let holder = match Tag::of_word(now) {
@@ -106,6 +109,10 @@ impl Taker<'_> {
             self.refuse_deadlock(word)?;
             self.sleep(word, now, holder, sleep);
             contended = WAITERS_BIT;
+            sleeps += 1;
+            if sleeps % SLEEPS_BEFORE_DOUBT == 0 {
+                journal::second_opinion(self.mapping, holder.slot());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Tally, prove, small};
 use sharena::{
     Arena, RelPtr, Share,
-    collections::{String, Vec as Shared},
+    collections::{HashMap, String, Vec as Shared},
     sync::{Mutex, Semaphore},
 };
 
@@ -153,6 +153,7 @@ pub fn all() -> Vec<Tally> {
         },
     ));
     tallies.extend(containers());
+    tallies.extend(maps());
     tallies
 }
 
@@ -228,5 +229,78 @@ fn containers() -> Vec<Tally> {
         prove_words("string: push_str", &three, |words| {
             words[0].push_str("bcdefghijklmnopqrstuvwxyz").unwrap();
         }),
+    ]
+}
+
+type Counts = Mutex<HashMap<String, Shared<u64>>>;
+
+fn counts(arena: &Arena) -> std::collections::BTreeMap<std::string::String, Vec<u64>> {
+    let root = arena.root::<Counts>("counts").unwrap();
+    let guard = root.lock().unwrap();
+    guard
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_vec()))
+        .collect()
+}
+
+fn with_counts(entries: usize) -> Arena {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Counts>("counts").unwrap();
+    let mut guard = root.lock().unwrap();
+    for entry in 0..entries {
+        let key = format!("key {entry}");
+        guard
+            .entry(key.as_str())
+            .or_default()
+            .unwrap()
+            .push(entry as u64)
+            .unwrap();
+    }
+    drop(guard);
+    arena
+}
+
+fn change_counts(arena: &Arena, f: impl FnOnce(&mut HashMap<String, Shared<u64>>)) {
+    let root = arena.root::<Counts>("counts").unwrap();
+    f(&mut root.lock().unwrap());
+}
+
+fn maps() -> Vec<Tally> {
+    let prove_counts = |name: &str, entries: usize, f: fn(&mut HashMap<String, Shared<u64>>)| {
+        prove(
+            name,
+            || with_counts(entries),
+            |arena| change_counts(arena, f),
+            counts,
+            |arena| {
+                change_counts(arena, |map| {
+                    map.entry("later").or_default().unwrap().push(9).unwrap();
+                    map.remove("key 0");
+                });
+            },
+        )
+    };
+    vec![
+        prove_counts("map: first insert", 0, |map| {
+            map.entry("key 0").or_default().unwrap().push(1).unwrap();
+        }),
+        prove_counts("map: insert that grows", 14, |map| {
+            map.entry("new").or_default().unwrap().push(1).unwrap();
+        }),
+        prove_counts("map: insert", 3, |map| {
+            map.entry("new").or_default().unwrap().push(1).unwrap();
+        }),
+        prove_counts("map: change a value", 3, |map| {
+            map.get_mut("key 1").unwrap().push(7).unwrap();
+        }),
+        prove_counts("map: remove", 3, |map| {
+            map.remove("key 1");
+        }),
+        prove_counts("map: remove and insert", 7, |map| {
+            map.remove("key 1");
+            map.entry("other").or_default().unwrap().push(7).unwrap();
+        }),
+        prove_counts("map: clear", 5, |map| map.clear()),
+        prove_counts("map: replace the whole", 5, |map| *map = HashMap::new()),
     ]
 }

@@ -8,8 +8,8 @@ use crate::{
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
-/// Control bytes behind those of the buckets, so that a group can be read from any bucket.
-const CONTROL_PADDING: u64 = 16;
+/// A table has at least so many control bytes, one for each bucket beyond.
+const FEWEST_CONTROL: u64 = 16;
 
 /// The buffer of a map, whose pairs are visited from `next` on.
 #[derive(Clone, Copy)]
@@ -281,8 +281,7 @@ impl<V: Visitor> Walk<'_, V> {
             block,
         };
         let pairs_size = buckets.checked_mul(layout.stride);
-        let needed =
-            pairs_size.and_then(|size| size.checked_add(buckets)?.checked_add(CONTROL_PADDING));
+        let needed = pairs_size.and_then(|size| size.checked_add(buckets.max(FEWEST_CONTROL)));
         if self.follow(edge, needed).is_none() {
             return;
         }
