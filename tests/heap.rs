@@ -131,11 +131,8 @@ fn churn(arena: &Arena, table: &Mutex<Table>, seed: u64, rounds: usize) {
         if let Some(old) = RelPtr::<u64>::from_offset(old) {
             let value = old.resolve(arena).unwrap();
             // SAFETY: the table's block, and we have the lock.
-            assert_eq!(
-                unsafe { *value },
-                old.offset() ^ 0x5555,
-                "somebody else has this block"
-            );
+            let found = unsafe { *value };
+            assert_eq!(found, old.offset() ^ 0x5555, "somebody else has this block");
             // SAFETY: as above.
             unsafe { arena.dealloc(old).unwrap() };
         }
