@@ -122,7 +122,7 @@ fn offset(offset: u64) -> sharena::Result<RelPtr<u64>> {
 
 /// Using memory after it was unmapped does not compile:
 ///
-/// ```compile_fail
+/// ```text
 /// let root = arena.root::<Mutex<u64>>("count")?;
 /// let guard = root.lock()?;
 /// drop(root);             // error[E0505]: cannot move out of `root` because it is borrowed
