@@ -261,7 +261,7 @@ fn taking_turns_at_different_bases() {
     let mut partner = Partner::start(&name);
     assert_ne!(arena.base().addr(), partner.base, "both at the same base");
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 60,
+        cases: 300,
         failure_persistence: None,
         ..ProptestConfig::default()
     });

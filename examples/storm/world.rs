@@ -97,7 +97,9 @@ impl World {
         expect("the free permits", PERMITS, self.permits.available())?;
         let report = arena.check();
         if !report.is_clean() {
-            return Err(format!("the arena is not in order:\n{report}").into());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let again = arena.check();
+            return Err(format!("the arena is not in order:\n{report}\nlater:\n{again}").into());
         }
         Ok(())
     }

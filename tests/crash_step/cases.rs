@@ -184,8 +184,7 @@ fn change(arena: &Arena, f: impl FnOnce(&mut Shared<String>)) {
 fn one_more(arena: &Arena) {
     change(arena, |words| {
         words.push_from("one more").unwrap();
-        let n = words.len() - 1;
-        words.truncate(n);
+        words.pop();
     });
 }
 
@@ -208,11 +207,17 @@ fn containers() -> Vec<Tally> {
             words.push_from("fourth").unwrap();
         }),
         prove_words("vec: pop", &three, |words| {
-            let n = words.len() - 1;
-            words.truncate(n);
+            words.pop();
         }),
+        prove_words("vec: truncate", &three, |words| words.truncate(1)),
+        prove_words("vec: drain", &three, |words| drop(words.drain(..2))),
+        prove_words("vec: move an element", &three, |words| {
+            let text = words.remove(0).take();
+            words.insert(1, text).unwrap();
+        }),
+        prove_words("vec: retain", &three, |words| words.retain(|w| w.len() > 1)),
         prove_words("vec: remove", &three, |words| {
-            words.truncate(0);
+            drop(words.remove(0));
         }),
         prove_words("vec: clear", &three, |words| words.clear()),
         prove_words("vec: swap", &three, |words| words.swap(0, 2)),
