@@ -507,9 +507,7 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
         let removed = !entry.is_linked();
         if removed && !entry.is_used() {
-            writer.record(ptr::from_ref(link), 8)?;
-            link.store(entry.next(), Release);
-            free_root(writer, &entry)?;
+            free_root(writer, link, &entry)?;
             continue;
         }
         left |= removed;
@@ -518,11 +516,16 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     Ok(left)
 }
 
-/// Frees a root's value with all that it owns, its schema and its entry.
-fn free_root(writer: Writer, entry: &Entry<'_>) -> Result {
+/// Frees all that a root's value owns, in units of their own, since a large value would need a
+/// large log; then its entry goes out of the list, and value, schema and entry are freed, as one.
+/// Where it fails or is killed, the root is still in its list, with what is left of its value.
+fn free_root(writer: Writer, link: &AtomicU64, entry: &Entry<'_>) -> Result {
     if let Ok(schema) = entry.schema() {
-        walk::free_owned(writer, &schema, entry.value(), || {})?;
+        walk::free_owned(writer, &schema, entry.value(), || writer.commit_and_go_on())?;
     }
+    writer.record(ptr::from_ref(link), 8)?;
+    writer.reserve(3)?;
+    link.store(entry.next(), Release);
     writer.free(entry.value(), false)?;
     writer.free(entry.schema_block(), false)?;
     writer.free(entry.offset, false)
@@ -569,3 +572,31 @@ pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {
 }
 
 static_assertions::const_assert_eq!(offset_of!(RootEntry, next), 0);
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, Error, collections, sync::Mutex};
+
+    /// Freeing must not need the memory that it frees.
+    #[test]
+    fn a_full_arena_can_be_emptied() {
+        type Words = Mutex<collections::Vec<collections::String>>;
+        let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+        let before = arena.stats().used;
+        let words = arena.root::<Words>("words").unwrap();
+        let fill = || -> crate::Result {
+            loop {
+                let mut words = words.lock()?;
+                words.push(collections::String::new())?;
+                words.last_mut().unwrap().push_str("sixteen letters.")?;
+            }
+        };
+        assert!(matches!(fill(), Err(Error::Full { .. })));
+        assert!(words.lock().unwrap().len() > 1000);
+        drop(words);
+        arena.remove("words").unwrap();
+        assert_eq!(arena.stats().used, before);
+        let report = arena.check();
+        assert!(report.is_clean(), "{report}");
+    }
+}

@@ -63,7 +63,6 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         crate::sync::return_permits(mapping, dead, by);
         release_slabs(mapping, dead);
         mapping.slot(dead).waits.store(0, Relaxed);
-        mapping.slot(dead).process.store(0, Relaxed);
         mapping.life(dead).store(0, Release);
         release_slot(mapping, dead);
     }

@@ -36,7 +36,8 @@ impl Claim {
         claim
     }
 
-    fn new(pid: u32, start: u64, namespace: u64) -> Self {
+    /// The claim of a process that started at that time, in that namespace: their lower bits.
+    pub(crate) fn new(pid: u32, start: u64, namespace: u64) -> Self {
         Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespace & 0xffff))
     }
 

@@ -9,6 +9,8 @@ mod geometry;
 mod header;
 mod lock;
 mod log;
+#[cfg(test)]
+mod picture;
 mod root;
 mod slab;
 mod slot;

@@ -48,8 +48,7 @@ pub(crate) struct Slot {
     pub(crate) done: AtomicU64,
     /// The offset of the lock that the thread sleeps for; 0 if none.
     pub(crate) waits: AtomicU64,
-    /// The process entry of the thread's process, plus 1.
-    pub(crate) process: AtomicU64,
+    pub(crate) reserved: AtomicU64,
     /// The immediate journal: a code and what it needs, see `journal::immediate`.
     pub(crate) immediate: [AtomicU64; 8],
     /// Permits that the thread holds.

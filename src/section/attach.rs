@@ -142,7 +142,6 @@ fn detach(mut ctx: NonNull<Ctx>) {
         let mapping = body.mapping.clone();
         crate::sync::return_permits(&mapping, slot, tag);
         journal::next_generation(&mapping.slot(slot).generation);
-        mapping.slot(slot).process.store(0, Relaxed);
         journal::unlink_life(&mapping, slot, body.life.take());
         journal::release_slot(&mapping, slot);
     });

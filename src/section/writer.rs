@@ -120,6 +120,11 @@ impl Writer {
         self.ctx_mut().stamp()
     }
 
+    /// Ends the unit and begins the next one: for a section that has no guard.
+    pub(crate) fn commit_and_go_on(&self) {
+        self.ctx_mut().commit_and_go_on();
+    }
+
     /// Whether the bytes lie in the range that was recorded last: then they need no other record.
     #[inline(always)]
     pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {

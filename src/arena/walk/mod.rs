@@ -8,7 +8,7 @@
 //! - W2: it goes into a block only if the block is given out, begins exactly where its owner says,
 //!   and holds what the owner claims;
 //! - W3: it goes into a block once. Blocks do not overlap, so the work is bounded by the committed
-//!   bytes, times the depth of types in one another, which schemas bound (S3);
+//!   bytes, times the depth of types in one another, which schemas bound (T3);
 //! - W4: it does not recurse; what is still to be done lies in a list, bounded as W3 says;
 //! - W5: raw pointers ([`RelPtr`](crate::RelPtr)) are followed last, and what is found behind them
 //!   is never held against the arena: a raw pointer may be stale, and then leads to anything. The

@@ -109,7 +109,7 @@ impl Plan {
 
     /// Skips types whose parts are skipped, from the inside to the outside.
     ///
-    /// Types contain one another by value in no circle and to a bounded depth (S3), so the rounds
+    /// Types contain one another by value in no circle and to a bounded depth (T3), so the rounds
     /// end. Types without bytes are skipped from the start: arrays of them may claim any length.
     fn skip_what_can_be(&mut self) {
         for (look, (size, _)) in self.looks.iter_mut().zip(&self.sizes) {
@@ -173,7 +173,7 @@ fn look(of: &Type, purpose: Purpose) -> Look {
 }
 
 fn look_at_builtin(of: &Type, which: Builtin, args: &[TypeIndex], value: Option<u64>) -> Look {
-    // A schema says how large a container is in the program that wrote it (S5).
+    // A schema says how large a container is in the program that wrote it (T5).
     let is = |size: usize, align: usize| of.size == size as u64 && of.align as usize == align;
     let unknown = Look::Unknown(which.name());
     match (which, args) {
