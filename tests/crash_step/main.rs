@@ -108,7 +108,7 @@ pub fn prove<S: PartialEq + Debug>(
                 eprintln!("{name}: image {at}: {why}");
             }
         }
-        if depth < DEEPEST && at % nested_every() == 0 {
+        if depth < DEEPEST && at.is_multiple_of(nested_every()) {
             let arena = small()
                 .leave_the_dead(true)
                 .from_image(&image)
