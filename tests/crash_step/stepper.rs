@@ -37,7 +37,7 @@ pub(crate) struct Recording {
     first: Vec<u8>,
     changes: Vec<Change>,
     /// Instruction boundaries.
-    pub boundaries: usize,
+    pub(crate) boundaries: usize,
 }
 
 impl Recording {
