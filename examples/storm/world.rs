@@ -16,28 +16,28 @@ pub(crate) const PERMITS: u32 = 2;
 #[derive(Share, Default)]
 #[repr(C)]
 pub(crate) struct Book {
-    pub words: Vec<String>,
-    pub bytes: u64,
-    pub numbers: Vec<u64>,
-    pub sum: u64,
+    pub(crate) words: Vec<String>,
+    pub(crate) bytes: u64,
+    pub(crate) numbers: Vec<u64>,
+    pub(crate) sum: u64,
 }
 
 /// Places for blocks that are linked and freed by hand.
 #[derive(Share, Default)]
 #[repr(C)]
 pub(crate) struct Links {
-    pub blocks: [Option<RelPtr<u64>>; 16],
-    pub linked: u64,
+    pub(crate) blocks: [Option<RelPtr<u64>>; 16],
+    pub(crate) linked: u64,
 }
 
 type Accounts = Mutex<HashMap<u64, i64>>;
 
 pub(crate) struct World {
-    pub left: Root<Accounts>,
-    pub right: Root<Accounts>,
-    pub book: Root<Mutex<Book>>,
-    pub links: Root<Mutex<Links>>,
-    pub permits: Root<Semaphore>,
+    pub(crate) left: Root<Accounts>,
+    pub(crate) right: Root<Accounts>,
+    pub(crate) book: Root<Mutex<Book>>,
+    pub(crate) links: Root<Mutex<Links>>,
+    pub(crate) permits: Root<Semaphore>,
     progress: Root<[AtomicU64; 32]>,
 }
 
