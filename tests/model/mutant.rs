@@ -1,0 +1,56 @@
+//! Protocols with one rule broken. A model that does not notice proves nothing.
+
+/// The rule that is broken, by its number in PROTOCOL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mutant {
+    /// J1: nothing is recorded.
+    NoJournal,
+    /// J1: what is overwritten is recorded afterwards.
+    RecordLate,
+    /// J8: the locks are released, then the section commits.
+    ReleaseFirst,
+    /// S2: a lock is released when its guard goes, though the scope goes on.
+    ReleaseEarly,
+    /// J5, J8: blocks are freed before the commit.
+    FreeFirst,
+    /// J8: `done` is stored only after the next block is in doubt.
+    DoneLate,
+    /// J9: nobody says what is being freed.
+    NoDoubt,
+    /// J9: a drain looks at no doubt word.
+    NoDoubtCheck,
+    /// J11: a rollback empties the log at its end, and not entry by entry.
+    KeepLog,
+    /// L3: a sleeper does not watch the life word.
+    NoLifeWord,
+    /// R1: the life word is not looked at again under the lease.
+    NoSecondLook,
+    /// R2: the generation is raised before the journal is resolved.
+    GenerationFirst,
+    /// R2: the slot can be claimed before its slabs are given up.
+    ClaimFirst,
+    /// R2: who claims a slot clears its lease.
+    ClaimClearsLease,
+    /// R2: the claim is cleared also if it is another one by now.
+    ClearAnyClaim,
+    /// J10: whatever span is there now is freed.
+    FreeAnySpan,
+    /// J10: a slab forgets its generation while it is a tail.
+    TailForgets,
+    /// J10: a span is published before the journal names it.
+    SpanUnnamed,
+    /// J5: a semaphore is changed without the redo record.
+    NoRedo,
+    /// J5: the redo record outlives the lock.
+    RedoLate,
+    /// R2: permits of the dead are not returned.
+    PermitsKept,
+    /// L1: internal locks are taken in the name of the generation that died.
+    OldTag,
+    /// R4: no slots are reserved for recoverers.
+    NoReserve,
+    /// R4: who takes a dead recoverer's slot over goes by its name.
+    SameRecoverer,
+    /// R5: a slot whose claimant lives is freed too.
+    ReapLiving,
+}

@@ -1,0 +1,177 @@
+//! The programs that are explored.
+
+use super::*;
+use crate::{all, prove, refute};
+use Op::*;
+
+/// Both data words under both locks, in a scope: what must not be torn.
+const TWO_LOCKS: &[Op] = &[
+    Attach,
+    Lock(0),
+    Toggle(0),
+    DropGuard(0),
+    Lock(1),
+    Toggle(1),
+    End,
+    Detach,
+];
+
+/// The same, by one who recovers the dead first, and then claims the lowest slot that is free.
+const REAP_FIRST: &[Op] = &[
+    Attach,
+    Reap,
+    Detach,
+    Attach,
+    Lock(0),
+    Toggle(0),
+    DropGuard(0),
+    Lock(1),
+    Toggle(1),
+    End,
+    Detach,
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            programs: [&[], &[]],
+            respawned: &[],
+            kills: 2,
+            inline: ENTRIES as u8,
+            cells: [0, 0],
+            owners: [None, None],
+            mutant: None,
+        }
+    }
+}
+
+fn with(mutant: Mutant, config: Config) -> Config {
+    Config {
+        mutant: Some(mutant),
+        ..config
+    }
+}
+
+/// Locks, the journal of bytes, recovery of recoverers; slots used again.
+fn two_locks() -> Config {
+    Config {
+        programs: [TWO_LOCKS, TWO_LOCKS],
+        respawned: REAP_FIRST,
+        ..Config::default()
+    }
+}
+
+/// Each replaces the block of both cells: remote frees, adoption, drains.
+fn blocks() -> Config {
+    Config {
+        programs: [
+            &[Attach, Lock(0), Replace(0), Lock(1), Clear(1), End, Detach],
+            &[Attach, Lock(0), Replace(0), End, Detach],
+        ],
+        respawned: &[Attach, Lock(0), Replace(0), End, Detach],
+        cells: [1, 3],
+        ..Config::default()
+    }
+}
+
+/// A frees two blocks of B's slab, which B drains and gives out anew.
+fn frees() -> Config {
+    Config {
+        programs: [
+            &[Lock(0), Lock(1), Clear(0), Clear(1), End, Detach],
+            &[Lock(0), Replace(0), End, Lock(0), Replace(0), End, Detach],
+        ],
+        respawned: &[Attach, Reap, Detach],
+        cells: [1, 2],
+        owners: [Some(1), Some(0)],
+        ..Config::default()
+    }
+}
+
+/// A long section: its log takes a block that was freed before in the same section.
+fn segments() -> Config {
+    Config {
+        programs: [
+            &[
+                Lock(0),
+                Temporary,
+                Toggle(0),
+                Replace(0),
+                Lock(1),
+                Toggle(1),
+                End,
+                Detach,
+            ],
+            &[Attach, Lock(0), Replace(0), Lock(1), End, Detach],
+        ],
+        respawned: &[Attach, Lock(0), Replace(0), End, Detach],
+        inline: 4,
+        cells: [3, 0],
+        owners: [Some(0), None],
+        ..Config::default()
+    }
+}
+
+#[test]
+fn sections_under_two_locks() {
+    prove("two locks", &two_locks());
+}
+
+#[test]
+fn sections_with_blocks() {
+    prove("blocks", &blocks());
+}
+
+#[test]
+fn several_frees() {
+    prove("frees", &frees());
+}
+
+#[test]
+fn log_segments() {
+    prove("segments", &segments());
+}
+
+#[test]
+fn larger() {
+    if all() {
+        prove(
+            "blocks, kills 3",
+            &Config {
+                kills: 3,
+                ..blocks()
+            },
+        );
+    }
+}
+
+#[test]
+fn mutants_of_sections() {
+    for mutant in [
+        Mutant::NoJournal,
+        Mutant::RecordLate,
+        Mutant::ReleaseFirst,
+        Mutant::ReleaseEarly,
+        Mutant::NoLifeWord,
+        Mutant::NoSecondLook,
+        Mutant::GenerationFirst,
+        Mutant::ClaimFirst,
+        Mutant::ClaimClearsLease,
+        Mutant::ClearAnyClaim,
+    ] {
+        refute(&format!("{mutant:?}"), &with(mutant, two_locks()));
+    }
+}
+
+#[test]
+fn mutants_of_frees() {
+    for mutant in [
+        Mutant::FreeFirst,
+        Mutant::DoneLate,
+        Mutant::NoDoubt,
+        Mutant::NoDoubtCheck,
+    ] {
+        refute(&format!("{mutant:?}"), &with(mutant, frees()));
+    }
+    refute("KeepLog", &with(Mutant::KeepLog, segments()));
+}
