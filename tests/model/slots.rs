@@ -97,6 +97,27 @@ pub(crate) fn is_held(slots: &[Slot], word: Tag) -> bool {
     word.slot().is_some_and(|slot| tag_of(slots, slot) == word)
 }
 
+/// What a lock's word says to `me`.
+pub(crate) enum Look {
+    Free,
+    /// The holder died: recover it first.
+    Dead(usize),
+    /// Somebody has it, and lives.
+    Held,
+    /// It names `me`.
+    Mine,
+}
+
+/// Looks at a lock's word, as `Taker::take_loop` does (L1).
+pub(crate) fn look(slots: &[Slot], word: Tag, me: Tag) -> Look {
+    match word.slot().filter(|_| is_held(slots, word)) {
+        None => Look::Free,
+        Some(_) if word == me => Look::Mine,
+        Some(holder) if slots[holder].life == Life::Dead => Look::Dead(holder),
+        Some(_) => Look::Held,
+    }
+}
+
 /// Whether the holder that a lease names can do nothing any more.
 pub(crate) fn is_gone(slots: &[Slot], holder: Tag) -> bool {
     !is_held(slots, holder)
@@ -131,8 +152,6 @@ pub(crate) enum Stage {
     Life,
     Claim,
     GiveBack,
-    /// The lease goes back, and nothing was done.
-    GiveBackUndone,
 }
 
 /// A thread's recovery of a dead slot.
@@ -152,8 +171,8 @@ pub(crate) enum Outcome {
     /// Nothing can be done until somebody else does something.
     Blocked,
     Went(&'static str),
-    /// It is over; whether the slot was recovered.
-    Over(&'static str, bool),
+    /// It is over.
+    Over(&'static str),
 }
 
 impl Recovery {
@@ -184,11 +203,11 @@ impl Recovery {
             Stage::Look => {
                 let lease = slots[dead].lease;
                 if slots[dead].life != Life::Dead {
-                    return self.over("finds that the slot is not dead (any more)", false);
+                    return self.over("finds that the slot is not dead (any more)");
                 }
                 if lease != by && !is_gone(slots, lease) {
                     return match self.all {
-                        true => self.over("leaves the dead slot to who is at it", false),
+                        true => self.over("leaves the dead slot to who is at it"),
                         false => Outcome::Blocked,
                     };
                 }
@@ -199,7 +218,7 @@ impl Recovery {
             Stage::Lease => {
                 let read = std::mem::take(&mut self.read);
                 if slots[dead].lease != read {
-                    return self.over("does not get the lease", false);
+                    return self.over("does not get the lease");
                 }
                 slots[dead].lease = by;
                 self.stage = Stage::SecondLook;
@@ -208,7 +227,7 @@ impl Recovery {
             Stage::SecondLook => {
                 let alive = slots[dead].life != Life::Dead;
                 if alive && mutant != Some(Mutant::NoSecondLook) {
-                    self.stage = Stage::GiveBackUndone;
+                    self.stage = Stage::GiveBack;
                     return Outcome::Went("looks again: not dead");
                 }
                 if mutant == Some(Mutant::GenerationFirst) {
@@ -249,18 +268,17 @@ impl Recovery {
                 self.stage = Stage::GiveBack;
                 Outcome::Went("clears the dead slot's claim")
             }
-            Stage::GiveBack | Stage::GiveBackUndone => {
+            Stage::GiveBack => {
                 if slots[dead].lease == by {
                     slots[dead].lease = Tag::NOBODY;
                 }
-                let done = self.stage == Stage::GiveBack;
-                self.over("gives the lease back", done)
+                self.over("gives the lease back")
             }
         }
     }
 
-    fn over(&mut self, name: &'static str, done: bool) -> Outcome {
+    fn over(&mut self, name: &'static str) -> Outcome {
         *self = Recovery::default();
-        Outcome::Over(name, done)
+        Outcome::Over(name)
     }
 }

@@ -85,6 +85,19 @@ impl Config {
                 return Err(format!("slabs of slot {slot} are lost"));
             }
         }
+        let attached = |thread: &&Thread| !matches!(thread.pc, Pc::Done | Pc::Attach);
+        let mut slots = 0u32;
+        let mut recovered = 0u32;
+        for thread in state.threads.iter().filter(attached) {
+            if slots & 1 << thread.slot != 0 {
+                return Err(format!("two threads are in slot {}", thread.slot));
+            }
+            slots |= 1 << thread.slot;
+            if thread.recovery.acts() && recovered & 1 << thread.recovery.dead != 0 {
+                return Err(format!("two recover slot {}", thread.recovery.dead));
+            }
+            recovered |= u32::from(thread.recovery.acts()) << thread.recovery.dead;
+        }
         for thread in &state.threads {
             let lost =
                 |lock: &usize| thread.held & 1 << lock != 0 && state.locks[*lock] != thread.tag;

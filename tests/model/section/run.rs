@@ -155,12 +155,12 @@ fn mutants_of_sections() {
         Mutant::NoLifeWord,
         Mutant::NoSecondLook,
         Mutant::GenerationFirst,
-        Mutant::ClaimFirst,
         Mutant::ClaimClearsLease,
         Mutant::ClearAnyClaim,
     ] {
         refute(&format!("{mutant:?}"), &with(mutant, two_locks()));
     }
+    refute("ClaimFirst", &with(Mutant::ClaimFirst, blocks()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The steps of a thread: its program, sections and locks.
 
 use super::*;
-use crate::slots::{Outcome, Stage, claim};
+use crate::slots::{Look, Outcome, Stage, claim, look};
 
 impl Config {
     /// What a thread can do next.
@@ -170,28 +170,27 @@ impl Config {
         let word = state.locks[lock];
         let mut next = state.clone();
         let this = &mut next.threads[thread];
-        let holder = word.slot().filter(|_| is_held(&state.slots, word));
-        match holder {
-            None => {
+        match look(&state.slots, word, this.tag) {
+            Look::Free => {
                 this.read = word;
                 this.pc = Pc::TakeLock;
                 steps.add(thread, "finds the lock free", next);
             }
-            Some(_) if word == this.tag => {
+            Look::Mine => {
                 let broken = Some("a lock names a thread that does not hold it");
                 steps.judge(thread, "finds its own name in the lock", next, broken);
             }
-            Some(_) if self.is(Mutant::NoLifeWord) => {
+            _ if self.is(Mutant::NoLifeWord) => {
                 this.read = word;
                 this.pc = Pc::Sleep;
                 steps.add(thread, "falls asleep on the lock alone", next);
             }
-            Some(holder) if state.is_dead(holder) => {
+            Look::Dead(holder) => {
                 this.back = Pc::LookAtLock;
                 this.recovery = Recovery::begin(holder, false);
                 self.step_recovery(&next, thread, steps);
             }
-            Some(_) => {}
+            Look::Held => {}
         }
     }
 
@@ -213,7 +212,7 @@ impl Config {
                 }
                 steps.add(thread, name, next);
             }
-            Outcome::Over(name, _) => {
+            Outcome::Over(name) => {
                 let this = &mut next.threads[thread];
                 this.pc = std::mem::take(&mut this.back);
                 steps.add(thread, name, next);
