@@ -124,5 +124,6 @@ pub(crate) fn release_slot(mapping: &Mapping, slot: usize) {
 /// Moves the generation on: from here every lock that names the old one is free.
 pub(crate) fn next_generation(generation: &AtomicU64) {
     let now = generation.load(Relaxed);
-    generation.store((now + 1) & 0xffff_ffff_ffff, Release);
+    // A damaged arena may say anything.
+    generation.store(now.wrapping_add(1) & 0xffff_ffff_ffff, Release);
 }

@@ -16,11 +16,13 @@
 
 mod containers;
 mod frozen;
+mod maps;
 mod owned;
 mod plan;
 mod pointers;
 mod walker;
 
+pub(super) use containers::check_holder;
 pub(super) use frozen::is_frozen;
 pub(super) use owned::free_owned;
 pub(super) use plan::{Plan, Purpose};
