@@ -67,19 +67,20 @@ fn write() -> Result {
     })?;
     let permit = alive.acquire()?;
 
-    let people = arena.root::<Mutex<Vec<Person>>>("people")?;
-    let mut guard = people.lock()?;
-    for (name, age) in PEOPLE {
-        // A string that owns memory is made where it is to lie: first the person, then the name.
-        guard.push(Person {
-            age,
-            ..Person::default()
-        })?;
-        let person = guard.last_mut().ok_or("the person is not there")?;
-        person.name.push_str(name)?;
-    }
-    // The end of the guard: now there are ten people. Nobody ever saw fewer.
-    drop(guard);
+    // Filled before anybody else sees it: there are ten people, or no root of that name yet.
+    let people = arena.root_with::<Mutex<Vec<Person>>>("people", |people| {
+        let people = people.get_mut()?;
+        for (name, age) in PEOPLE {
+            // A string that owns memory is made where it is to lie: first the person, then the name.
+            people.push(Person {
+                age,
+                ..Person::default()
+            })?;
+            let person = people.last_mut().ok_or("the person is not there")?;
+            person.name.push_str(name)?;
+        }
+        Ok(())
+    })?;
 
     println!("wrote {} people to {}", PEOPLE.len(), path.display());
     thread::sleep(Duration::from_secs_f64(seconds));

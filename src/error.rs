@@ -330,7 +330,8 @@ impl fmt::Display for Error {
             Twin { id } => write!(
                 f,
                 "another arena with the identity {id:#x} is mapped by this process already: \
-                 one is a copy of the other, and their pointers must not mix"
+                 one is a copy of the other (of its file, or a private copy-on-write one), and \
+                 their pointers must not mix"
             ),
             Full { requested, maximum } => write!(
                 f,
@@ -415,8 +416,8 @@ impl fmt::Display for Error {
             ),
             NeedsSection => write!(
                 f,
-                "this thread holds a write guard of the arena already: \
-                 take several locks inside `Arena::section`, as one unit"
+                "this thread holds a write guard of the arena already (perhaps a temporary of the \
+                 same statement): take several locks inside `Arena::section`, as one unit"
             ),
             OtherArena => write!(
                 f,

@@ -320,7 +320,7 @@ fn exhausted_slots() {
     let root = arena.root::<Mutex<u64>>("root").unwrap();
     let barrier = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let first = scope.spawn(|| {
             *root.lock().unwrap() += 1;
             barrier.wait();
             barrier.wait();
@@ -332,6 +332,8 @@ fn exhausted_slots() {
             .join()
             .unwrap();
         barrier.wait();
+        // Its slot is free when the thread has really ended.
+        first.join().unwrap();
     });
     std::thread::scope(|scope| {
         let late = scope.spawn(|| *root.lock().unwrap() += 1);

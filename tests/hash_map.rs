@@ -1,6 +1,6 @@
 //! The hash map against `std`'s, in full arenas, through panics, forgotten guards and kills.
 
-use sharena::{Arena, Error, Share, collections::HashMap, sync::Mutex};
+use sharena::{Arena, collections::HashMap, sync::Mutex};
 
 type Map = Mutex<HashMap<u64, u64>>;
 

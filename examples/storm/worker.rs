@@ -7,7 +7,7 @@ use crate::{
 use sharena::{Arena, Error, Result, collections::Vec, sync::Mutex};
 use std::{process::ExitCode, time::Duration};
 
-pub fn run(name: &str, number: &str, seed: &str) -> ExitCode {
+pub(crate) fn run(name: &str, number: &str, seed: &str) -> ExitCode {
     match work(name, number, seed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,14 +8,14 @@ use sharena::{
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Money in each of the two banks together.
-pub const MONEY: i64 = 1_000_000;
-pub const ACCOUNTS: u64 = 200;
-pub const PERMITS: u32 = 2;
+pub(crate) const MONEY: i64 = 1_000_000;
+pub(crate) const ACCOUNTS: u64 = 200;
+pub(crate) const PERMITS: u32 = 2;
 
 /// A list whose length in bytes is kept beside it: half a change would show.
 #[derive(Share, Default)]
 #[repr(C)]
-pub struct Book {
+pub(crate) struct Book {
     pub words: Vec<String>,
     pub bytes: u64,
     pub numbers: Vec<u64>,
@@ -25,14 +25,14 @@ pub struct Book {
 /// Places for blocks that are linked and freed by hand.
 #[derive(Share, Default)]
 #[repr(C)]
-pub struct Links {
+pub(crate) struct Links {
     pub blocks: [Option<RelPtr<u64>>; 16],
     pub linked: u64,
 }
 
 type Accounts = Mutex<HashMap<u64, i64>>;
 
-pub struct World {
+pub(crate) struct World {
     pub left: Root<Accounts>,
     pub right: Root<Accounts>,
     pub book: Root<Mutex<Book>>,
@@ -43,7 +43,7 @@ pub struct World {
 
 impl World {
     /// Makes what is not there yet.
-    pub fn create(arena: &Arena) -> Result<World> {
+    pub(crate) fn create(arena: &Arena) -> Result<World> {
         let fill = |accounts: &mut Accounts| {
             let accounts = accounts.get_mut()?;
             for account in 0..ACCOUNTS {
@@ -64,20 +64,20 @@ impl World {
         })
     }
 
-    pub fn note_progress(&self, worker: usize) {
+    pub(crate) fn note_progress(&self, worker: usize) {
         self.progress[worker].fetch_add(1, Relaxed);
     }
 
-    pub fn progress(&self, worker: usize) -> u64 {
+    pub(crate) fn progress(&self, worker: usize) -> u64 {
         self.progress[worker].load(Relaxed)
     }
 
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.progress.iter().map(|one| one.load(Relaxed)).sum()
     }
 
     /// Looks at everything; nobody else may be at work.
-    pub fn verify(&self, arena: &Arena) -> Result {
+    pub(crate) fn verify(&self, arena: &Arena) -> Result {
         let left: i64 = self.left.lock()?.values().sum();
         let right: i64 = self.right.lock()?.values().sum();
         expect("the money in both banks", MONEY, left + right)?;

@@ -58,6 +58,15 @@ impl Arena {
         Options::new().named(name)
     }
 
+    /// Opens the arena of that name, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`], [`Error::Missing`]; and all of [`open`](Arena::open).
+    pub fn open_named(name: &str) -> Result<Arena> {
+        Options::new().open_named(name)
+    }
+
     /// Removes the file of a named arena. Processes that have it mapped go on with it; who opens
     /// the name next makes a new arena.
     ///

@@ -80,7 +80,8 @@ impl Options {
         self
     }
 
-    /// The bytes of memory that are allocated at once, when the arena is created.
+    /// The bytes of memory that are allocated at once, when the arena is created; its own
+    /// structures come on top of a small number (a page for each slot).
     pub fn initial_size(&mut self, bytes: u64) -> &mut Self {
         self.initial_size = bytes;
         self
@@ -151,6 +152,15 @@ impl Options {
     pub fn named(&self, name: &str) -> Result<Arena> {
         let path = self.path_of(name)?;
         self.open_or_create_at(&path)
+    }
+
+    /// Opens the arena of that name, which must exist. See [`Arena::open_named`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Arena::open_named`].
+    pub fn open_named(&self, name: &str) -> Result<Arena> {
+        open::at_path(self, &self.path_of(name)?)
     }
 
     /// The path of a named arena.

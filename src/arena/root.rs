@@ -19,6 +19,19 @@ use std::{
 /// `Clone`, `Send`, `Sync` and `'static`: it keeps the mapping alive and goes into your structs.
 /// Dereferences to the object. While a handle exists in any process, the object stays, also when
 /// its name was removed.
+///
+/// References into the arena borrow from the handle or a guard, so nothing is used after it was
+/// unmapped:
+///
+/// ```compile_fail,E0505
+/// # use sharena::{Arena, sync::Mutex};
+/// # let arena = Arena::in_memory()?;
+/// let root = arena.root::<Mutex<u64>>("count")?;
+/// let guard = root.lock()?;
+/// drop(root);
+/// println!("{}", *guard); // does not compile
+/// # Ok::<(), sharena::Error>(())
+/// ```
 pub struct Root<T: Share> {
     arena: Arena,
     value: NonNull<T>,

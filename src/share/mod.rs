@@ -6,7 +6,7 @@
 //! - [`Schema`] describes a type so that another program, built from other sources by another
 //!   compiler, can tell whether it means the same, and print values of types it does not know.
 //! - [`Store`] and [`Key`] say what can be put into a place of some type, and what finds it again.
-//! - [`Plain`] and [`Pod`] (features `zerocopy` and `bytemuck`) let in the plain types of other
+//! - `Plain` and `Pod` (features `zerocopy` and `bytemuck`) let in the plain types of other
 //!   crates.
 //!
 //! Nothing here touches an arena: this room knows types, not memory.

@@ -65,7 +65,7 @@ impl Element for AString {
             }
             3 => {
                 self.insert_str(0, "é")?;
-                std.insert_str(0, "é");
+                std.insert(0, 'é');
             }
             4 => {
                 let text = Self::make(seed / 7);
@@ -333,7 +333,7 @@ fn append_back<E: Element>(v: &mut AVec<E>, mut rest: AVec<E>) -> Result {
     let count = head.len();
     let mut elements = Vec::new();
     std::mem::swap(v, &mut head);
-    while v.len() > 0 {
+    while !v.is_empty() {
         elements.push(v.pop().unwrap().take());
     }
     std::mem::swap(v, &mut head);

@@ -25,6 +25,7 @@ fn two(arena: &Arena) -> Vec<u64> {
 fn links(arena: &Arena) -> (Option<u64>, Option<u64>, u64) {
     let root = arena.root::<Mutex<Links>>("links").unwrap();
     let guard = root.lock().unwrap();
+    // SAFETY: what is linked is allocated, and the lock is held.
     let get = |p: Option<RelPtr<u64>>| p.map(|p| unsafe { *p.resolve(arena).unwrap() });
     (get(guard.a), get(guard.b), guard.sum)
 }
@@ -42,12 +43,13 @@ fn replace(arena: &Arena) {
     let old = guard.a.take();
     block.link(&mut guard.a).unwrap();
     if let Some(old) = old {
+        // SAFETY: linked here only, and taken out just now.
         unsafe { arena.dealloc(old).unwrap() };
     }
     guard.sum += 1;
 }
 
-pub fn all() -> Vec<Tally> {
+pub(crate) fn all() -> Vec<Tally> {
     let mut tallies = Vec::new();
     tallies.push(prove(
         "section: two locks",
@@ -94,6 +96,7 @@ pub fn all() -> Vec<Tally> {
             block.link(&mut root.lock().unwrap()).unwrap();
             let mut guard = root.lock().unwrap();
             let old = guard.take().unwrap();
+            // SAFETY: linked here only, and taken out just now.
             unsafe { arena.dealloc(old).unwrap() };
         },
         |_| (),

@@ -20,7 +20,7 @@ const DEEPEST: usize = 6;
 
 /// What was done, in numbers.
 #[derive(Default, Debug, Clone, Copy)]
-pub struct Tally {
+pub(crate) struct Tally {
     boundaries: usize,
     images: usize,
     violations: usize,
@@ -34,7 +34,7 @@ fn nested_every() -> usize {
     }
 }
 
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     let mut options = Arena::options();
     options.max_size(SIZE).slots(4);
     options
@@ -67,7 +67,7 @@ fn apply(from: &[u8], differences: &Sparse) -> Vec<u8> {
 ///
 /// `build` prepares an arena, `observe` tells all that a user can see of it, `go_on` uses a
 /// recovered one.
-pub fn prove<S: PartialEq + Debug>(
+pub(crate) fn prove<S: PartialEq + Debug>(
     name: &str,
     build: impl FnOnce() -> Arena,
     operate: impl FnOnce(&Arena),
@@ -108,7 +108,7 @@ pub fn prove<S: PartialEq + Debug>(
                 eprintln!("{name}: image {at}: {why}");
             }
         }
-        if depth < DEEPEST && at % nested_every() == 0 {
+        if depth < DEEPEST && at.is_multiple_of(nested_every()) {
             let arena = small()
                 .leave_the_dead(true)
                 .from_image(&image)

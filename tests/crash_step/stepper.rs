@@ -18,7 +18,7 @@ const MOST_CHANGES: usize = 4 << 20;
 
 /// A word of the arena that got a new value at an instruction boundary.
 #[derive(Clone, Copy)]
-pub struct Change {
+pub(crate) struct Change {
     step: u32,
     word: u32,
     value: u64,
@@ -33,22 +33,22 @@ static STEPS: AtomicUsize = AtomicUsize::new(0);
 static OVERFLOW: AtomicBool = AtomicBool::new(false);
 
 /// What stepping through something showed.
-pub struct Recording {
+pub(crate) struct Recording {
     first: Vec<u8>,
     changes: Vec<Change>,
     /// Instruction boundaries.
-    pub boundaries: usize,
+    pub(crate) boundaries: usize,
 }
 
 impl Recording {
     /// The bytes before the first instruction.
-    pub fn first(&self) -> &[u8] {
+    pub(crate) fn first(&self) -> &[u8] {
         &self.first
     }
 
     /// Calls `f` with each crash state that was not `seen` before (by its `name`); the first is the
     /// state before the first instruction.
-    pub fn for_each_new(
+    pub(crate) fn for_each_new(
         &self,
         seen: &mut HashSet<u64>,
         name: impl Fn(&[u8]) -> u64,
@@ -136,10 +136,10 @@ fn install() {
 }
 
 /// Runs `f`, stopping at every instruction, and notes how the `len` bytes at `base` change.
-pub fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
+pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
     let _one = stepping();
     install();
-    assert!(len % PAGE == 0 && base.addr() % PAGE == 0);
+    assert!(len.is_multiple_of(PAGE) && base.addr().is_multiple_of(PAGE));
     // SAFETY: the caller names an arena's memory, all of it mapped.
     let first = unsafe { std::slice::from_raw_parts(base, len) }.to_vec();
     let mut shadow = first.clone();

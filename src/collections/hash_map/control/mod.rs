@@ -90,6 +90,7 @@ mod tests {
             prop_assert_eq!(a.empty(), b.empty());
             prop_assert_eq!(a.free(), b.free());
             prop_assert_eq!(a.full(), b.full());
+            #[allow(clippy::needless_range_loop)]
             for bucket in 0..GROUP {
                 let is = |mask: super::Buckets| mask.0 >> bucket & 1 == 1;
                 prop_assert_eq!(is(b.matching(tag)), bytes[bucket] == tag);
