@@ -96,7 +96,9 @@ fn play(op: &Op, map: &mut Words, model: &mut Model) -> sharena::Result {
         }
         Op::Modify(k) => {
             let change = |list: &mut Vec<u64>| list.clear();
-            map.entry(name(k).as_str()).and_modify(change).or_insert(&[2][..])?;
+            map.entry(name(k).as_str())
+                .and_modify(change)
+                .or_insert(&[2][..])?;
             model
                 .entry(name(k))
                 .and_modify(|list| list.clear())
@@ -149,7 +151,10 @@ fn play(op: &Op, map: &mut Words, model: &mut Model) -> sharena::Result {
 fn assert_same(map: &Words, model: &Model) {
     assert_eq!(map.len(), model.len());
     for (key, list) in model {
-        assert_eq!(map.get(key.as_str()).map(|list| list.to_vec()).as_ref(), Some(list));
+        assert_eq!(
+            map.get(key.as_str()).map(|list| list.to_vec()).as_ref(),
+            Some(list)
+        );
     }
     let all: Model = map
         .iter()
@@ -234,7 +239,11 @@ fn a_million_numbers() {
 
 #[test]
 fn a_full_arena_leaves_it_as_it_was() {
-    let arena = Arena::options().max_size(1 << 18).slots(4).in_memory().unwrap();
+    let arena = Arena::options()
+        .max_size(1 << 18)
+        .slots(4)
+        .in_memory()
+        .unwrap();
     let root = arena.root::<Mutex<Words>>("map").unwrap();
     let mut map = root.lock().unwrap();
     let mut model = Model::new();
@@ -299,7 +308,9 @@ impl Eq for Touchy {}
 #[test]
 fn keys_that_panic_leave_it_whole() {
     let arena = Arena::options().max_size(4 << 20).in_memory().unwrap();
-    let root = arena.root::<Mutex<HashMap<Touchy, Vec<u64>>>>("map").unwrap();
+    let root = arena
+        .root::<Mutex<HashMap<Touchy, Vec<u64>>>>("map")
+        .unwrap();
     let mut map = root.lock().unwrap();
     let mut model = BTreeMap::new();
     for round in 0..400u64 {
@@ -316,8 +327,10 @@ fn keys_that_panic_leave_it_whole() {
                 _ => drop(model.insert(key, std::vec![key])),
             }
         }
-        let found: BTreeMap<u64, std::vec::Vec<u64>> =
-            map.iter().map(|(key, list)| (key.0, list.to_vec())).collect();
+        let found: BTreeMap<u64, std::vec::Vec<u64>> = map
+            .iter()
+            .map(|(key, list)| (key.0, list.to_vec()))
+            .collect();
         assert_eq!(found, model);
     }
     drop(map);
@@ -334,11 +347,17 @@ fn on_the_stack_and_in_other_arenas() {
     assert_eq!((taken.len(), taken.is_empty()), (1, false));
     let _ = format!("{taken:?}");
     assert!(catch_unwind(AssertUnwindSafe(|| taken.get("key").is_some())).is_err());
-    assert!(matches!(taken.insert("x", &[1][..]), Err(Error::NotInArena)));
+    assert!(matches!(
+        taken.insert("x", &[1][..]),
+        Err(Error::NotInArena)
+    ));
     {
         let mut guard = b.lock().unwrap();
         std::mem::swap(&mut *guard, &mut taken);
-        assert!(matches!(guard.insert("x", &[1][..]), Err(Error::OtherArena)));
+        assert!(matches!(
+            guard.insert("x", &[1][..]),
+            Err(Error::OtherArena)
+        ));
         assert!(catch_unwind(AssertUnwindSafe(|| guard.get("key").is_some())).is_err());
         std::mem::swap(&mut *guard, &mut taken);
     }
