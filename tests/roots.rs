@@ -34,6 +34,16 @@ fn arena() -> (Arena, Root<[AtomicU32; 4]>) {
 
 #[test]
 fn found_listed_and_removed() {
+    // In a process of its own: what is there when a process forks, as the other tests here do,
+    // counts until the process ends.
+    Forked::run(|| {
+        find_list_and_remove();
+        0
+    })
+    .succeed();
+}
+
+fn find_list_and_remove() {
     let (arena, _stages) = arena();
     let names = arena.root_with::<Names>("names", fill).unwrap();
     assert_eq!(names.lock().unwrap().len(), 20);
