@@ -255,7 +255,7 @@ fn a_full_arena_leaves_it_as_it_was() {
             }
             Err(error) => break error,
         }
-        if model.len() % 50 == 0 {
+        if model.len().is_multiple_of(50) {
             map.commit().unwrap();
         }
     };
