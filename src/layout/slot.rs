@@ -68,6 +68,8 @@ impl Stamp {
     pub(crate) const SERIAL_BITS: u32 = 50;
 
     pub(crate) const fn new(slot: usize, serial: u64) -> Self {
+        // A damaged arena may count from anywhere.
+        let serial = serial & ((1 << Self::SERIAL_BITS) - 1);
         Stamp((slot as u64) << Self::SERIAL_BITS | serial)
     }
 }

@@ -277,7 +277,7 @@ impl Ctx {
 
     /// The number is stored before its first use, and never goes back (J2).
     fn new_stamp(&mut self) {
-        let serial = self.slot().serial.load(Relaxed) + 1;
+        let serial = self.slot().serial.load(Relaxed).wrapping_add(1);
         self.slot().serial.store(serial, Release);
         self.stamp = Stamp::new(self.index(), serial).0;
     }

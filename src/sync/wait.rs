@@ -78,6 +78,7 @@ impl Taker<'_> {
         let mut contended = 0;
         let mut spins = 0;
         let mut sleeps = 0u32;
+        let mut absent = 0;
         loop {
             let now = word.0.load(Acquire);
             let holder = match Tag::of_word(now) {
@@ -107,6 +108,10 @@ impl Taker<'_> {
             }
             let sleep = patience.next_sleep()?;
             self.refuse_deadlock(word)?;
+            if self.mapping.life(holder.slot()).load(Acquire) == 0 {
+                absent += 1;
+                self.refuse_nobody(holder, absent)?;
+            }
             self.sleep(word, now, holder, sleep);
             contended = WAITERS_BIT;
             sleeps += 1;
@@ -128,7 +133,27 @@ impl Taker<'_> {
                 self.mapping.geometry().slots
             )));
         }
+        if holder == self.recoverer && holder != self.tag {
+            // Whoever recovers others has no small lock of its own meanwhile.
+            return Err(Error::damaged(format!(
+                "a lock is held by slot {}, which recovers its holder",
+                holder.slot()
+            )));
+        }
         Ok(holder != self.tag && journal::tag_of(self.mapping, holder.slot()) == holder)
+    }
+
+    /// A thread lets go of its locks, or its slot's generation moves on, before it leaves its slot:
+    /// a lock that stays with a slot which nobody has is damaged, and would never become free.
+    fn refuse_nobody(self, holder: Tag, looks: u32) -> Result {
+        if looks < 5 {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        Err(Error::damaged(format!(
+            "a lock is held by slot {}, which nobody has",
+            holder.slot()
+        )))
     }
 
     /// Sleeps until the lock or its holder's life changes, or the time is up.

@@ -3,7 +3,7 @@
 use super::{Check, Kind};
 use crate::{
     journal::{LogReader, is_dead, reserved_slots},
-    layout::{EntryKind, LogPosition, SEGMENTS, Slot},
+    layout::{EntryKind, LogPosition, SEGMENTS, Slot, Stamp, Tag},
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
@@ -31,6 +31,7 @@ impl Check<'_> {
                 ),
             );
         }
+        self.counters(index, &place);
         let lease = slot.lease.load(Acquire);
         self.tag(place(offset_of!(Slot, lease)), lease);
         let log = LogPosition(slot.log.load(Acquire));
@@ -64,6 +65,36 @@ impl Check<'_> {
             );
         }
         self.permits(index);
+    }
+
+    /// Numbers that only count up fit where they are used.
+    fn counters(&mut self, index: usize, place: &dyn Fn(usize) -> u64) {
+        let slot = self.mapping.slot(index);
+        let counters = [
+            (
+                "serial",
+                &slot.serial,
+                Stamp::SERIAL_BITS,
+                offset_of!(Slot, serial),
+            ),
+            (
+                "generation",
+                &slot.generation,
+                Tag::GENERATION_BITS,
+                offset_of!(Slot, generation),
+            ),
+        ];
+        for (name, counter, bits, field) in counters {
+            let found = counter.load(Acquire);
+            // Half of the range: so far it never comes by itself.
+            if found >> (bits - 1) != 0 {
+                self.wrong(
+                    Kind::Slot,
+                    place(field),
+                    format_args!("expected a {name} that is far from the end of its {bits} bits, found {found:#x}"),
+                );
+            }
+        }
     }
 
     /// A journal that is not empty: its entries can be read to the first one.

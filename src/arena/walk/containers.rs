@@ -1,48 +1,35 @@
-//! The stored forms of the containers, read without trusting them.
+//! The stored forms of containers and locks, read without trusting them; maps are in `maps`.
 
-use super::{Edge, Plan, Visitor, Walk, bytes, word};
+use super::{Edge, Plan, Visitor, Walk, word};
 use crate::{
     arena::check::Kind,
-    layout::{BufferHeader, LockWord, MapHeader, Stamp, Tag, VecHeader},
+    layout::{BufferHeader, LockWord, Stamp, Tag, VecHeader},
+    mapping::Mapping,
     share::TypeIndex,
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
-/// A table has at least so many control bytes, one for each bucket beyond.
-const FEWEST_CONTROL: u64 = 16;
-
-/// The buffer of a map, whose pairs are visited from `next` on.
-#[derive(Clone, Copy)]
-pub(super) struct Pairs {
-    at: u64,
-    control: u64,
-    buckets: u64,
-    next: u64,
-    stride: u64,
-    key: TypeIndex,
-    value: Option<(TypeIndex, u64)>,
-}
-
-/// Sizes of a map's pairs: `repr(C)` of key and value.
-struct PairLayout {
-    value_at: u64,
-    stride: u64,
-}
-
-impl PairLayout {
-    /// `None` if a pair would be larger than any memory.
-    fn new(plan: &Plan, key: TypeIndex, value: Option<TypeIndex>) -> Option<Self> {
-        let (size, align) = match value {
-            Some(value) => (plan.size(value), plan.align(value)),
-            None => (0, 1),
-        };
-        let value_at = plan.size(key).checked_next_multiple_of(align)?;
-        let end = value_at.checked_add(size)?;
-        Some(PairLayout {
-            value_at,
-            stride: end.checked_next_multiple_of(align.max(plan.align(key)))?,
-        })
+/// Whether a slot can hold, or have held, a lock as `tag` says.
+pub(in crate::arena) fn check_holder(mapping: &Mapping, tag: Tag) -> Result<(), String> {
+    let slots = mapping.geometry().slots;
+    if tag.slot() >= slots {
+        return Err(format!("the word {:#x}: there are {slots} slots", tag.0));
     }
+    let (slot, generation) = (mapping.slot(tag.slot()), tag.generation());
+    let present = slot.generation.load(Acquire);
+    let is_left_over = generation < present;
+    if generation > present || (!is_left_over && slot.claim.load(Acquire) == 0) {
+        return Err(format!(
+            "one held by slot {} in generation {generation}, which is in its {present}th{}",
+            tag.slot(),
+            if generation == present {
+                ", and free"
+            } else {
+                ""
+            },
+        ));
+    }
+    Ok(())
 }
 
 impl<V: Visitor> Walk<'_, V> {
@@ -65,7 +52,7 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// Reads the header that all containers begin with, and checks what is the same for all. Gives
     /// the offset of the buffer, 0 if there is none; `None` if it is not to be followed.
-    fn buffer(&mut self, at: u64, align: u64) -> Option<u64> {
+    pub(super) fn buffer(&mut self, at: u64, align: u64) -> Option<u64> {
         let [offset, stamp, arena_and_marks] = self.words(at)?;
         debug_assert_eq!(offset_of!(BufferHeader, arena), 16);
         let arena = arena_and_marks as u32;
@@ -110,24 +97,17 @@ impl<V: Visitor> Walk<'_, V> {
         }
     }
 
-    /// A lock's word names a slot in a generation that it had.
+    /// A lock's word is 0, or names a slot in a generation that it had; in its present one only if
+    /// some thread has the slot.
     pub(super) fn check_tag(&mut self, at: u64, word: u64) {
         debug_assert_eq!(size_of::<LockWord>(), 8);
-        let Some(tag) = Tag::of_word(word) else {
-            return;
-        };
-        let known = tag.slot() < self.mapping.geometry().slots
-            && tag.generation() <= self.mapping.slot(tag.slot()).generation.load(Acquire);
-        if !known {
+        if let Some(tag) = Tag::of_word(word)
+            && let Err(why) = check_holder(self.mapping, tag)
+        {
             self.wrong(
                 Kind::Lock,
                 at,
-                format_args!(
-                    "expected a lock that is free or held by a slot, found one held by slot {} in \
-                     its generation {}",
-                    tag.slot() as i16,
-                    tag.generation()
-                ),
+                format_args!("expected a lock that is free or held by a thread, found {why}"),
             );
         }
     }
@@ -159,7 +139,7 @@ impl<V: Visitor> Walk<'_, V> {
     }
 
     /// Goes to an owned block: tells the visitor of it, unless it cannot be gone into.
-    fn follow(&mut self, edge: Edge, needed: Option<u64>) -> Option<()> {
+    pub(super) fn follow(&mut self, edge: Edge, needed: Option<u64>) -> Option<()> {
         self.reach(edge.header, edge.block, needed)?;
         self.visitor.owned(edge);
         Some(())
@@ -234,108 +214,6 @@ impl<V: Visitor> Walk<'_, V> {
         };
         if self.follow(edge, Some(plan.size(item))).is_some() {
             self.push_values(plan, item, block, 1);
-        }
-    }
-
-    pub(super) fn look_at_map(
-        &mut self,
-        plan: &Plan,
-        at: u64,
-        key: TypeIndex,
-        value: Option<TypeIndex>,
-    ) {
-        debug_assert_eq!(offset_of!(MapHeader, len), 24);
-        let align = plan.align(key).max(value.map_or(1, |of| plan.align(of)));
-        let Some(block) = self.buffer(at, align) else {
-            return;
-        };
-        let Some([len, mask, _]) = self.words(at + 24) else {
-            return;
-        };
-        if block == 0 {
-            if len != 0 || mask != 0 {
-                self.wrong(
-                    Kind::Length,
-                    at,
-                    format_args!(
-                        "expected a map without a buffer to be empty, found a length of {len} and \
-                         a mask of {mask:#x}"
-                    ),
-                );
-            }
-            return;
-        }
-        let layout = PairLayout::new(plan, key, value);
-        let buckets = mask.checked_add(1).filter(|n| n.is_power_of_two());
-        let (Some(layout), Some(buckets)) = (layout, buckets) else {
-            self.wrong(
-                Kind::Length,
-                at,
-                format_args!("expected a mask of one less than a power of two, found {mask:#x}"),
-            );
-            return;
-        };
-        let edge = Edge {
-            header: at,
-            header_size: size_of::<MapHeader>() as u64,
-            block,
-        };
-        let pairs_size = buckets.checked_mul(layout.stride);
-        let needed = pairs_size.and_then(|size| size.checked_add(buckets.max(FEWEST_CONTROL)));
-        if self.follow(edge, needed).is_none() {
-            return;
-        }
-        let pairs = Pairs {
-            at: block,
-            // Both did not overflow, or there was no such block.
-            control: block + pairs_size.unwrap_or(0),
-            buckets,
-            next: 0,
-            stride: layout.stride,
-            key,
-            value: value.map(|of| (of, layout.value_at)),
-        };
-        self.check_count(at, len, &pairs);
-        let skipped = |of: TypeIndex| plan.is_skipped(of);
-        if !skipped(key) || !value.is_none_or(skipped) {
-            self.push_pairs(pairs);
-        }
-    }
-
-    /// A map holds as many pairs as it says.
-    fn check_count(&mut self, at: u64, len: u64, pairs: &Pairs) {
-        if !self.strict {
-            return;
-        }
-        let full = (0..pairs.buckets).filter(|&bucket| self.is_full(pairs, bucket));
-        let found = full.count() as u64;
-        if found != len {
-            self.wrong(
-                Kind::Length,
-                at,
-                format_args!("expected {len} pairs in a map, found {found} full buckets"),
-            );
-        }
-    }
-
-    fn is_full(&self, pairs: &Pairs, bucket: u64) -> bool {
-        matches!(bytes(self.mapping, pairs.control + bucket), Some([..0x80]))
-    }
-
-    /// Visits the next pair of a map, and leaves the others.
-    pub(super) fn next_pair(&mut self, plan: &Plan, mut pairs: Pairs) {
-        while pairs.next < pairs.buckets && !self.is_full(&pairs, pairs.next) {
-            pairs.next += 1;
-        }
-        if pairs.next == pairs.buckets {
-            return;
-        }
-        let at = pairs.at + pairs.next * pairs.stride;
-        pairs.next += 1;
-        self.push_pairs(pairs);
-        self.push_values(plan, pairs.key, at, 1);
-        if let Some((value, value_at)) = pairs.value {
-            self.push_values(plan, value, at + value_at, 1);
         }
     }
 }

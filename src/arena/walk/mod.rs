@@ -16,11 +16,13 @@
 
 mod containers;
 mod frozen;
+mod maps;
 mod owned;
 mod plan;
 mod pointers;
 mod walker;
 
+pub(super) use containers::check_holder;
 pub(super) use frozen::is_frozen;
 pub(super) use owned::free_owned;
 pub(super) use plan::{Plan, Purpose};
@@ -54,7 +56,7 @@ pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
             mapping.offset_of_block(mapping.block_in(slab, state, offset))
         }
         SlabKind::Span => mapping.slab_at(slab),
-        SlabKind::Tail => mapping.slab_at(slab.checked_sub(state.generation() as usize)?),
+        SlabKind::Tail => mapping.slab_at(slab.checked_sub(state.distance())?),
         _ => return None,
     };
     let found = block_at(mapping, begin)?;

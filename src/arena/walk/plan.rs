@@ -1,7 +1,7 @@
 //! What of a schema's types a walk must look at: most bytes it may skip.
 
 use crate::{
-    layout::{BufferHeader, MapHeader, MutexHeader, VecHeader},
+    layout::{BufferHeader, LockWord, MapHeader, MutexHeader, SemaphoreHeader, VecHeader},
     share::{Builtin, Primitive, Role, Schema, Shape, Type, TypeIndex},
 };
 use std::collections::HashMap;
@@ -43,6 +43,8 @@ pub(super) enum Look {
         value: u64,
         of: TypeIndex,
     },
+    /// Something that begins with the word of a lock.
+    Lock,
     Pointer {
         to: TypeIndex,
         may_be_null: bool,
@@ -102,6 +104,7 @@ impl Plan {
             Look::Enum { variants, .. } => {
                 self.purpose == Purpose::Blocks && variants.values().all(skipped)
             }
+            Look::Lock => self.purpose == Purpose::Blocks,
             Look::Mutex { of, .. } => self.purpose == Purpose::Blocks && self.is_skipped(*of),
             _ => false,
         }
@@ -201,6 +204,8 @@ fn look_at_builtin(of: &Type, which: Builtin, args: &[TypeIndex], value: Option<
             }
             _ => unknown,
         },
+        (Builtin::RawLock, []) if is(size_of::<LockWord>(), 8) => Look::Lock,
+        (Builtin::Semaphore, []) if is(size_of::<SemaphoreHeader>(), 8) => Look::Lock,
         _ => match which.role() {
             Role::Inline => Look::Parts(of.parts()),
             Role::Bare => Look::Skip,

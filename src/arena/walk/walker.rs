@@ -2,7 +2,7 @@
 
 use super::{
     Block, Plan, block_at, bytes,
-    containers::Pairs,
+    maps::Pairs,
     plan::{Look, Parts},
 };
 use crate::{
@@ -196,6 +196,7 @@ impl<'m, V: Visitor> Walk<'m, V> {
             Look::Box(item) => self.look_at_box(plan, at, *item),
             Look::Map { key, value } => self.look_at_map(plan, at, *key, *value),
             Look::Mutex { value, of } => self.look_at_mutex(plan, at, *value, *of),
+            Look::Lock => self.look_at_lock(at),
             Look::Pointer { to, may_be_null } => self.look_at_pointer(at, *to, *may_be_null),
             Look::Bool => self.look_at_bool(at),
             Look::Char => self.look_at_char(at),
@@ -271,6 +272,12 @@ impl<'m, V: Visitor> Walk<'m, V> {
         self.check_stamp(at, stamp);
         if self.visitor.mutex(at, word) {
             self.push_values(plan, of, at + value, 1);
+        }
+    }
+
+    fn look_at_lock(&mut self, at: u64) {
+        if let Some([word]) = self.words(at) {
+            self.check_tag(at, word);
         }
     }
 

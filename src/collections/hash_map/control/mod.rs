@@ -21,9 +21,9 @@ pub(super) use portable::Group;
 pub(super) use sse2::Group;
 
 /// A bucket that was free ever since the table was made, or is as if it had been.
-pub(super) const EMPTY: u8 = 0xff;
+pub(crate) const EMPTY: u8 = 0xff;
 /// A bucket that is free, in a group that was full once.
-pub(super) const DELETED: u8 = 0x80;
+pub(crate) const DELETED: u8 = 0x80;
 /// Control bytes in a group.
 pub(super) const GROUP: usize = 16;
 
