@@ -50,6 +50,11 @@ impl<'m> LogReader<'m> {
         }
     }
 
+    /// The position behind the entry that comes next: the end of what was not read yet.
+    fn position(&self) -> LogPosition {
+        LogPosition::new(self.segment, self.used)
+    }
+
     /// The bytes of the present segment that could not be read as entries, at the end of the walk;
     /// `None` if it came to the begin of the log.
     pub(crate) fn unread(&self) -> Option<usize> {
@@ -107,26 +112,40 @@ impl Iterator for LogReader<'_> {
 
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
-    for found in LogReader::new(mapping, slot) {
-        let offset = found.entry.offset;
-        match found.entry.kind {
-            EntryKind::Undo => restore(mapping, &found),
-            EntryKind::Alloc => unpublish_own(mapping, slot, offset),
-            EntryKind::AllocSpan => {
-                let (count, claimed) = (found.word(0) as u32 as usize, found.word(0) >> 32);
-                if let Some(head) = head_at(mapping, offset) {
-                    mapping.undo_span(head, count, claimed as u32, slot);
-                }
+    while undo_last(mapping, slot) {}
+}
+
+/// Undoes the log's last entry, then takes it off. `false` if there is none.
+///
+/// No entry may be undone again once those before it were: undoing an allocation gives slabs to
+/// whoever wants them, and bytes in them must not be restored any more; and a block that was freed
+/// in the section may have become a segment of this very log, in which older entries restore bytes.
+fn undo_last(mapping: &Mapping, slot: usize) -> bool {
+    let mut log = LogReader::new(mapping, slot);
+    let Some(found) = log.next() else {
+        return false;
+    };
+    let offset = found.entry.offset;
+    match found.entry.kind {
+        EntryKind::Undo => restore(mapping, &found),
+        EntryKind::Alloc => unpublish_own(mapping, slot, offset),
+        EntryKind::AllocSpan => {
+            let (count, claimed) = (found.word(0) as u32 as usize, found.word(0) >> 32);
+            if let Some(head) = head_at(mapping, offset) {
+                mapping.undo_span(head, count, claimed as u32, slot);
             }
-            EntryKind::GrowSpan => {
-                let (before, after) = (found.word(0) as usize, found.word(1) as usize);
-                if let Some(head) = head_at(mapping, offset) {
-                    mapping.undo_growth(head, before, after, slot);
-                }
-            }
-            EntryKind::Free | EntryKind::FreeSpan => {}
         }
+        EntryKind::GrowSpan => {
+            let (before, after) = (found.word(0) as usize, found.word(1) as usize);
+            if let Some(head) = head_at(mapping, offset) {
+                mapping.undo_growth(head, before, after, slot);
+            }
+        }
+        EntryKind::Free | EntryKind::FreeSpan => {}
     }
+    compiler_fence(SeqCst);
+    mapping.slot(slot).log.store(log.position().0, Release);
+    true
 }
 
 /// Does the frees that a committed section has not done yet.
@@ -194,5 +213,80 @@ fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
         #[cfg(not(sharena_mutant = "no_doubt"))]
         mapping.doubt(slot).block.store(offset, Release);
         mapping.free_remotely(block, state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Arena, collections::Vec, journal::reserved_slots, sync::Mutex};
+
+    type Lists = Mutex<Vec<Vec<u64>>>;
+
+    fn root(arena: &Arena) -> crate::Root<Lists> {
+        arena.root::<Lists>("lists").unwrap()
+    }
+
+    /// An arena in the midst of a section whose log has a segment in a block that the section
+    /// itself had and freed, and in which its log restores bytes.
+    fn long_section() -> std::vec::Vec<u8> {
+        let arena = Arena::options().max_size(256 << 20).in_memory().unwrap();
+        let lists = root(&arena);
+        let mut guard = lists.lock().unwrap();
+        for at in 0..4 {
+            guard.push(Vec::new()).unwrap();
+            for _ in 0..500 {
+                guard[at].push(1).unwrap();
+            }
+        }
+        guard.commit().unwrap();
+        // A block of the size that segments have, which headers are recorded in; then a larger one.
+        guard.reserve_exact(8192 / size_of::<Vec<u64>>() - 4).unwrap();
+        guard.push(Vec::new()).unwrap();
+        guard[4].push(7).unwrap();
+        guard.reserve_exact(1000).unwrap();
+        // Outgrows the slot's part of the log.
+        for list in guard.iter_mut().take(4) {
+            for value in list.iter_mut() {
+                *value = 2;
+            }
+        }
+        let dead = busy_slot(&arena);
+        let log = LogPosition(arena.mapping().slot(dead).log.load(Acquire));
+        assert!(log.segment() > 0 && !log.committed());
+        arena.image()
+    }
+
+    fn busy_slot(arena: &Arena) -> usize {
+        let mapping = arena.mapping();
+        (reserved_slots(mapping)..mapping.slots_high())
+            .find(|&slot| mapping.slot(slot).log.load(Acquire) != 0)
+            .expect("somebody is in a section")
+    }
+
+    /// However far a recoverer came that was killed, the next one goes on from there.
+    #[test]
+    fn a_rollback_goes_on_where_the_last_one_was_killed() {
+        let image = long_section();
+        for killed_after in 0.. {
+            let mut options = Arena::options();
+            options.max_size(256 << 20).leave_the_dead(true);
+            let arena = options.from_image(&image).unwrap();
+            let dead = busy_slot(&arena);
+            let undone = (0..killed_after)
+                .take_while(|_| undo_last(arena.mapping(), dead))
+                .count();
+            arena.reap().unwrap();
+            let lists = root(&arena);
+            let guard = lists.lock().unwrap();
+            assert_eq!(guard.len(), 4, "killed after {killed_after} entries");
+            assert!(guard.iter().all(|list| list.len() == 500));
+            assert!(guard.iter().flatten().all(|&value| value == 1));
+            drop(guard);
+            assert!(arena.check().is_clean(), "{}", arena.check());
+            if undone < killed_after {
+                return;
+            }
+        }
     }
 }
