@@ -14,7 +14,10 @@
 
 use super::{
     immediate, replay,
-    slots::{Claim, claim_reserved, next_generation, release_slot, reserved_slots, tag_of},
+    slots::{
+        Claim, claim_reserved, next_generation, release_slot, release_slot_of, reserved_slots,
+        tag_of,
+    },
 };
 use crate::{
     error::Result,
@@ -63,8 +66,9 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         crate::sync::return_permits(mapping, dead, by);
         release_slabs(mapping, dead);
         mapping.slot(dead).waits.store(0, Relaxed);
+        let claimant = mapping.slot(dead).claim.load(Acquire);
         mapping.life(dead).store(0, Release);
-        release_slot(mapping, dead);
+        release_slot_of(mapping, dead, Claim(claimant));
     }
     give_lease_back(mapping, dead, by);
     true
@@ -239,10 +243,9 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
         release_slot(mapping, slot);
     }
     for slot in 0..mapping.slots_high() {
-        let claim = &mapping.slot(slot).claim;
-        let claimant = claim.load(Acquire);
+        let claimant = mapping.slot(slot).claim.load(Acquire);
         if claimant != 0 && mapping.life(slot).load(Acquire) == 0 && Claim(claimant).is_gone() {
-            let _ = claim.compare_exchange(claimant, 0, AcqRel, Relaxed);
+            release_slot_of(mapping, slot, Claim(claimant));
         }
     }
     Ok(before.saturating_sub(taken(mapping)))

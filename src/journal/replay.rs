@@ -241,7 +241,9 @@ mod tests {
         }
         guard.commit().unwrap();
         // A block of the size that segments have, which headers are recorded in; then a larger one.
-        guard.reserve_exact(8192 / size_of::<Vec<u64>>() - 4).unwrap();
+        guard
+            .reserve_exact(8192 / size_of::<Vec<u64>>() - 4)
+            .unwrap();
         guard.push(Vec::new()).unwrap();
         guard[4].push(7).unwrap();
         guard.reserve_exact(1000).unwrap();

@@ -132,6 +132,14 @@ pub(crate) fn release_slot(mapping: &Mapping, slot: usize) {
     mapping.slot(slot).claim.store(0, Release);
 }
 
+/// Lets go of a slot of a claimant that is gone, unless that was done already: to a claim without a
+/// life both a recovery that is about to end and `reap` may come, and behind the first of them
+/// somebody else may claim the slot.
+pub(crate) fn release_slot_of(mapping: &Mapping, slot: usize, claimant: Claim) {
+    let claim = &mapping.slot(slot).claim;
+    let _ = claim.compare_exchange(claimant.0, 0, AcqRel, Relaxed);
+}
+
 /// Moves the generation on: from here every lock that names the old one is free.
 pub(crate) fn next_generation(generation: &AtomicU64) {
     let now = generation.load(Relaxed);
