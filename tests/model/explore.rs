@@ -52,7 +52,13 @@ impl<S> Steps<S> {
     }
 
     /// A step that breaks a rule, unless `broken` is `None`.
-    pub(crate) fn judge(&mut self, actor: usize, name: &'static str, to: S, broken: Option<&'static str>) {
+    pub(crate) fn judge(
+        &mut self,
+        actor: usize,
+        name: &'static str,
+        to: S,
+        broken: Option<&'static str>,
+    ) {
         self.list.push(Step {
             actor,
             name,

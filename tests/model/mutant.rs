@@ -49,8 +49,8 @@ pub(crate) enum Mutant {
     OldTag,
     /// R4: no slots are reserved for recoverers.
     NoReserve,
-    /// R4: who takes a dead recoverer's slot over goes by its name.
-    SameRecoverer,
+    /// R4: a dead recoverer's slot is taken over without looking whether it still is.
+    TakeOverBlindly,
     /// R5: a slot whose claimant lives is freed too.
     ReapLiving,
 }

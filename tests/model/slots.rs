@@ -47,12 +47,15 @@ impl Claim {
         Claim(incarnation << 2 | (thread as u8 + 1))
     }
 
+    /// The thread of the model that made the claim.
+    pub(crate) fn thread(self) -> Option<usize> {
+        (self != Claim::GONE && self != Claim::NONE).then(|| (self.0 & 3) as usize - 1)
+    }
+
     /// Whether the process is gone, if the threads live in these incarnations.
     pub(crate) fn is_gone(self, incarnations: impl Fn(usize) -> u8) -> bool {
-        self == Claim::GONE || {
-            let thread = (self.0 & 3) as usize - 1;
-            incarnations(thread) != self.0 >> 2
-        }
+        let thread = self.thread();
+        thread.is_none_or(|thread| incarnations(thread) != self.0 >> 2)
     }
 }
 

@@ -22,7 +22,8 @@ impl Config {
     /// A cell that no journal will undo owns a whole span, in which is what was written.
     fn check_cell(&self, state: &State, lock: usize) -> Result<(), String> {
         let cell = state.cells[lock];
-        let undoes = |entry: &Entry| matches!(entry, Entry::Undo { cell, .. } if *cell == lock as u8);
+        let undoes =
+            |entry: &Entry| matches!(entry, Entry::Undo { cell, .. } if *cell == lock as u8);
         let open = state
             .journals
             .iter()
@@ -36,12 +37,15 @@ impl Config {
         }
         for distance in 0..cell.len as usize {
             let slab = &state.slabs[head + distance];
-            if distance > 0 && (slab.word.kind, slab.word.generation as usize) != (Kind::Tail, distance)
+            if distance > 0
+                && (slab.word.kind, slab.word.generation as usize) != (Kind::Tail, distance)
             {
                 return Err(format!("a tail of cell {lock} is another's"));
             }
             if slab.token != cell.token {
-                return Err(format!("what is in the span of cell {lock} was overwritten"));
+                return Err(format!(
+                    "what is in the span of cell {lock} was overwritten"
+                ));
             }
         }
         Ok(())
@@ -52,11 +56,12 @@ impl Config {
         let word = state.slabs[slab].word;
         let known = match word.kind {
             Kind::Free => true,
-            Kind::Reserved | Kind::Freeing => {
-                state.slots[word.slot as usize].life != Life::Nobody
-            }
+            Kind::Reserved | Kind::Freeing => state.slots[word.slot as usize].life != Life::Nobody,
             Kind::Span => {
-                state.cells.iter().any(|cell| cell.span as usize == slab + 1)
+                state
+                    .cells
+                    .iter()
+                    .any(|cell| cell.span as usize == slab + 1)
                     || self.is_named(state, slab)
             }
             Kind::Tail => self.has_head(state, slab, word.generation as usize),
@@ -81,7 +86,8 @@ impl Config {
         let Some(head) = slab.checked_sub(distance) else {
             return false;
         };
-        let grows = |entry: &Entry| matches!(*entry, Entry::GrowSpan { head: h, .. } if h as usize == head);
+        let grows =
+            |entry: &Entry| matches!(*entry, Entry::GrowSpan { head: h, .. } if h as usize == head);
         match state.slabs[head].word.kind {
             Kind::Span => {
                 state.slabs[head].count as usize > distance

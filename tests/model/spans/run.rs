@@ -28,9 +28,27 @@ fn replaced() -> Config {
     Config {
         programs: [
             &[Attach, Lock(0), Replace(0, 2), End, Detach],
-            &[Attach, Lock(0), Replace(0, 1), Lock(1), Replace(1, 1), End, Detach],
+            &[
+                Attach,
+                Lock(0),
+                Replace(0, 1),
+                Lock(1),
+                Replace(1, 1),
+                End,
+                Detach,
+            ],
         ],
-        respawned: &[Attach, Lock(1), Replace(1, 2), End, Lock(0), Clear(0), End, Reap, Detach],
+        respawned: &[
+            Attach,
+            Lock(1),
+            Replace(1, 2),
+            End,
+            Lock(0),
+            Clear(0),
+            End,
+            Reap,
+            Detach,
+        ],
         first: Some((0, 1)),
         ..Config::default()
     }
@@ -43,7 +61,17 @@ fn grown() -> Config {
             &[Attach, Lock(0), Replace(0, 1), Grow(0), End, Detach],
             &[Attach, Lock(0), Grow(0), End, Detach],
         ],
-        respawned: &[Attach, Lock(1), Replace(1, 2), End, Lock(0), Clear(0), End, Reap, Detach],
+        respawned: &[
+            Attach,
+            Lock(1),
+            Replace(1, 2),
+            End,
+            Lock(0),
+            Clear(0),
+            End,
+            Reap,
+            Detach,
+        ],
         ..Config::default()
     }
 }

@@ -420,10 +420,7 @@ impl Config {
             _ => {
                 let without = state.locks[lock] != now.tag;
                 next.cells[lock] = match op {
-                    Op::Grow(_) => Cell {
-                        len: now.to,
-                        ..old
-                    },
+                    Op::Grow(_) => Cell { len: now.to, ..old },
                     Op::Replace(..) if now.run != 0 => Cell {
                         span: now.run,
                         len: now.to,
