@@ -43,14 +43,18 @@ enum Pc {
     Open,
     Commit,
     RecoverAll,
-    TakeOver,
-    RaiseGeneration,
+    TakeClaim,
     LinkReserved,
+    LinkOver,
+    StoreClaim,
+    RaiseGeneration,
     Dead,
     LeaveGeneration,
     LeaveLife,
     LeaveClaim,
     Claims,
+    LookAtLife,
+    FreeClaim,
     DetachGeneration,
     DetachLife,
     DetachClaim,
@@ -69,6 +73,8 @@ struct Thread {
     by: Tag,
     /// The claim that was read.
     read: Claim,
+    /// The slot at hand, and those that were.
+    at: u8,
     tried: u8,
     recovery: Recovery,
 }
@@ -105,16 +111,25 @@ impl Config {
         !self.is_foreign(claim, thread) && claim.is_gone(incarnation)
     }
 
-    /// Whether the reserved slot is that of a dead recoverer; `take_dead_reserved`.
-    fn can_take_over(&self, state: &State, thread: usize) -> bool {
+    /// Whether the reserved slot was claimed by one who is gone, and is in nobody's hands.
+    fn can_take_claim(&self, state: &State, thread: usize) -> bool {
         let Slot {
             claim: holder,
             life,
             ..
         } = state.slots[RESERVED];
-        let dead = life == Life::Dead;
-        let gone = (dead || life == Life::Nobody) && self.is_gone(state, holder, thread);
-        holder != Claim::NONE && (gone || dead && self.is_foreign(holder, thread))
+        let gone = self.is_gone(state, holder, thread);
+        let marked = self.is(Mutant::MarkStays)
+            && life == Life::Dead
+            && (gone || self.is_foreign(holder, thread));
+        holder != Claim::NONE && (gone && life == Life::Nobody || marked)
+    }
+
+    /// Whether this thread could recover others now.
+    fn can_recover(&self, state: &State, thread: usize) -> bool {
+        let reserved = state.slots[RESERVED];
+        let free = reserved.claim == Claim::NONE || reserved.life == Life::Dead;
+        !self.is(Mutant::NoReserve) && (free || self.can_take_claim(state, thread))
     }
 
     fn begin_op(&self, state: &mut State, thread: usize) {
@@ -141,10 +156,10 @@ impl Config {
         }
         let mut next = state.clone();
         next.kills -= 1;
-        let mine = Claim::of(thread, now.incarnation);
-        for slot in &mut next.slots {
-            if slot.claim == mine && slot.life == Life::Alive {
-                slot.life = Life::Dead;
+        let own = (now.slot != 0).then_some(now.slot as usize);
+        for slot in own.into_iter().chain(now.reserved.then_some(RESERVED)) {
+            if state.slots[slot].life == Life::Alive {
+                next.slots[slot].life = Life::Dead;
             }
         }
         next.threads[thread] = Thread {
@@ -214,16 +229,24 @@ impl Config {
             claim(&mut next.slots, slot, mine, self.mutant);
             return steps.add(thread, "claims a slot", next);
         }
-        let dead = working
-            .clone()
-            .any(|slot| state.slots[slot].life == Life::Dead);
-        let first = this.tried == 0;
-        let helps = state.slots[RESERVED].claim == Claim::NONE || self.can_take_over(state, thread);
-        if first || dead && helps && !self.is(Mutant::NoReserve) {
+        let slots = &state.slots;
+        let dead = working.clone().any(|slot| slots[slot].life == Life::Dead);
+        let mut lifeless = working.filter(|&slot| slots[slot].life == Life::Nobody);
+        let hasty = this.tried != 0 && !dead && self.is(Mutant::NoPatience);
+        if this.tried == 0
+            || dead && self.can_recover(state, thread)
+            || !hasty
+                && lifeless
+                    .clone()
+                    .any(|slot| self.is_gone(state, slots[slot].claim, thread))
+        {
             (this.tried, this.pc) = (0, Pc::RecoverAll);
             return self.recover_all(&next, thread, steps);
         }
-        if !dead || self.is(Mutant::NoReserve) {
+        // Who claims or leaves a slot, and lives, will not be long.
+        let incarnation = |thread: usize| state.threads[thread].incarnation;
+        let hopeless = lifeless.all(|slot| slots[slot].claim.is_gone(incarnation));
+        if hasty || !dead && hopeless || self.is(Mutant::NoReserve) {
             this.pc = Pc::NoSlots;
             steps.add(thread, "finds no slot, and gives up", next);
         }
@@ -240,32 +263,52 @@ impl Config {
         let name = match now.pc {
             Pc::RecoverAll => {
                 let any = (RESERVED + 1..SLOTS).any(|slot| is_dead(&slot));
-                if any && reserved.claim == Claim::NONE && !self.is(Mutant::NoReserve) {
+                let wanted = any && !self.is(Mutant::NoReserve);
+                if wanted && reserved.claim == Claim::NONE {
                     claim(&mut next.slots, RESERVED, mine, self.mutant);
                     this.pc = Pc::LinkReserved;
                     "claims the reserved slot"
-                } else if self.can_take_over(state, thread) && !self.is(Mutant::NoReserve) {
-                    (this.read, this.pc) = (reserved.claim, Pc::TakeOver);
+                } else if wanted && self.can_take_claim(state, thread) {
+                    (this.read, this.pc) = (reserved.claim, Pc::TakeClaim);
+                    "finds the reserved slot claimed by one who is gone"
+                } else if reserved.life == Life::Dead && !self.is(Mutant::NoReserve) {
+                    this.pc = Pc::LinkOver;
                     "finds a dead recoverer in the reserved slot"
                 } else {
-                    this.pc = Pc::Claims;
+                    (this.tried, this.pc) = (0, Pc::Claims);
                     return self.recover_all(&next, thread, steps);
                 }
             }
-            Pc::TakeOver => {
+            Pc::TakeClaim => {
                 let read = std::mem::take(&mut this.read);
-                if reserved.claim == read || self.is(Mutant::TakeOverBlindly) {
+                if reserved.claim == read {
                     next.slots[RESERVED].claim = mine;
-                    this.pc = Pc::RaiseGeneration;
-                    "takes the reserved slot over"
+                    this.pc = Pc::LinkReserved;
+                    "takes the claim of the reserved slot over"
                 } else {
                     this.pc = Pc::Claims;
                     "does not get the reserved slot"
                 }
             }
+            Pc::LinkOver => {
+                if reserved.life == Life::Dead || self.is(Mutant::TakeOverBlindly) {
+                    next.slots[RESERVED].life = Life::Alive;
+                    (this.reserved, this.pc) = (true, Pc::StoreClaim);
+                    "links its life word over the mark of the dead one"
+                } else {
+                    this.pc = Pc::Claims;
+                    "does not get the reserved slot"
+                }
+            }
+            Pc::StoreClaim => {
+                next.slots[RESERVED].claim = mine;
+                this.pc = Pc::RaiseGeneration;
+                "stores its claim"
+            }
             Pc::RaiseGeneration => {
                 next.slots[RESERVED].generation += 1;
-                this.pc = Pc::LinkReserved;
+                this.by = tag_of(&next.slots, RESERVED);
+                (this.tried, this.pc) = (0, Pc::Dead);
                 "raises the reserved slot's generation"
             }
             Pc::LinkReserved => {
@@ -302,16 +345,24 @@ impl Config {
                 this.pc = Pc::Claims;
                 "clears the reserved slot's claim"
             }
-            _ => {
-                let lost = (0..SLOTS).find(|&slot| {
-                    let Slot { claim, life, .. } = state.slots[slot];
-                    let gone = self.is(Mutant::ReapLiving) || self.is_gone(state, claim, thread);
-                    claim != Claim::NONE && life == Life::Nobody && gone
-                });
-                match lost {
+            Pc::Claims => {
+                // First whether the claimant is gone: then it links no life word any more.
+                let life_first = self.is(Mutant::LifeFirst);
+                let wanted = |slot: &usize| {
+                    let Slot { claim, life, .. } = state.slots[*slot];
+                    let gone = match life_first {
+                        true => life == Life::Nobody,
+                        false => self.is(Mutant::ReapLiving) || self.is_gone(state, claim, thread),
+                    };
+                    claim != Claim::NONE && gone && now.tried & 1 << slot == 0
+                };
+                match (0..SLOTS).find(wanted) {
                     Some(slot) => {
-                        next.slots[slot].claim = Claim::NONE;
-                        "frees a claim without life"
+                        this.tried |= 1 << slot;
+                        this.at = slot as u8;
+                        this.read = state.slots[slot].claim;
+                        this.pc = Pc::LookAtLife;
+                        "finds a claim of one who is gone"
                     }
                     None if matches!(self.op(now, thread), Some(Op::Attach)) => {
                         (this.tried, this.pc) = (1, Pc::Attach);
@@ -322,6 +373,25 @@ impl Config {
                         "has reaped"
                     }
                 }
+            }
+            Pc::LookAtLife => {
+                let lost = match self.is(Mutant::LifeFirst) {
+                    true => self.is_gone(state, now.read, thread),
+                    false => state.slots[now.at as usize].life == Life::Nobody,
+                };
+                this.pc = Pc::FreeClaim;
+                if !lost {
+                    (this.read, this.at, this.pc) = (Claim::NONE, 0, Pc::Claims);
+                }
+                "looks whether the slot has a life"
+            }
+            _ => {
+                let slot = now.at as usize;
+                if state.slots[slot].claim == now.read {
+                    next.slots[slot].claim = Claim::NONE;
+                }
+                (this.read, this.at, this.pc) = (Claim::NONE, 0, Pc::Claims);
+                "frees the claim without life"
             }
         };
         steps.add(thread, name, next);
@@ -375,11 +445,7 @@ impl Model for Config {
 
     fn check(&self, state: &State) -> Result<(), String> {
         let in_reserved = |thread: &&Thread| {
-            thread.reserved
-                || matches!(
-                    thread.pc,
-                    Pc::RaiseGeneration | Pc::LinkReserved | Pc::LeaveClaim
-                )
+            thread.reserved || matches!(thread.pc, Pc::LinkReserved | Pc::LeaveClaim)
         };
         if state.threads.iter().filter(in_reserved).count() > 1 {
             return Err("two recoverers are in the reserved slot".into());
@@ -447,8 +513,9 @@ fn mutants_of_attaching() {
         Mutant::NoReserve,
         Mutant::TakeOverBlindly,
         Mutant::ReapLiving,
+        Mutant::LifeFirst,
+        Mutant::NoPatience,
         Mutant::ClearAnyClaim,
-        Mutant::NoSecondLook,
     ] {
         let broken = Config {
             mutant: Some(mutant),
@@ -456,4 +523,10 @@ fn mutants_of_attaching() {
         };
         refute(&format!("{mutant:?}"), &broken);
     }
+    let foreign = Config {
+        foreign: true,
+        mutant: Some(Mutant::MarkStays),
+        ..all_dead()
+    };
+    refute("MarkStays", &foreign);
 }

@@ -49,8 +49,14 @@ pub(crate) enum Mutant {
     OldTag,
     /// R4: no slots are reserved for recoverers.
     NoReserve,
-    /// R4: a dead recoverer's slot is taken over without looking whether it still is.
+    /// R4: a dead recoverer's slot is taken over whether or not it still is one.
     TakeOverBlindly,
+    /// R4: a dead recoverer's slot is taken over by its claim, while its mark stays.
+    MarkStays,
+    /// R4: who finds no slot does not wait for those who are about to leave theirs.
+    NoPatience,
+    /// R5: whether a claimant is gone is asked after whether its slot has a life.
+    LifeFirst,
     /// R5: a slot whose claimant lives is freed too.
     ReapLiving,
 }
