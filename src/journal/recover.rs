@@ -20,12 +20,12 @@ use super::{
     },
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     layout::{LogPosition, SlabKind, Tag},
     mapping::{Backing, Mapping},
     os::{self, futex, life},
 };
-use std::sync::atomic::Ordering::*;
+use std::{os::fd::AsFd, sync::atomic::Ordering::*};
 
 /// How far a recovery goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,70 +138,131 @@ pub(crate) fn recover_all(mapping: &Mapping) -> Result {
         return Ok(());
     }
     os::process::with_signals_blocked(|| {
-        let Some(slot) = claim_reserved(mapping).or_else(|| take_dead_reserved(mapping)) else {
+        let Some((slot, life)) = enter_reserved(mapping)? else {
             // Others are recovering: that is as good.
             return Ok(());
-        };
-        let life = match link_life(mapping, slot) {
-            Ok(life) => life,
-            Err(error) => {
-                release_slot(mapping, slot);
-                return Err(error);
-            }
         };
         let by = tag_of(mapping, slot);
         for dead in reserved..mapping.slots_high() {
             recover(mapping, dead, by, Depth::All);
         }
-        next_generation(&mapping.slot(slot).generation);
-        unlink_life(mapping, slot, life);
-        release_slot(mapping, slot);
+        leave_reserved(mapping, slot, life);
         Ok(())
     })
 }
 
-/// A reserved slot has no journal, no slab and no permit: a dead one is taken over directly.
-fn take_dead_reserved(mapping: &Mapping) -> Option<usize> {
+/// Enters a slot reserved for recoverers, if there is one that nobody lives in.
+fn enter_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::LifeNode>)>> {
+    let claimed = claim_reserved(mapping).or_else(|| take_claim(mapping));
+    let Some(slot) = claimed else {
+        return take_dead_reserved(mapping);
+    };
+    match link_life(mapping, slot) {
+        Ok(life) => Ok(Some((slot, life))),
+        Err(error) => {
+            release_slot(mapping, slot);
+            Err(error)
+        }
+    }
+}
+
+/// The reverse. The generation moves on, since leases named it.
+fn leave_reserved(mapping: &Mapping, slot: usize, life: Option<life::LifeNode>) {
+    next_generation(&mapping.slot(slot).generation);
+    unlink_life(mapping, slot, life);
+    release_slot(mapping, slot);
+}
+
+/// Takes over the claim of a reserved slot whose claimant died with no life word linked.
+fn take_claim(mapping: &Mapping) -> Option<usize> {
     (0..reserved_slots(mapping)).find(|&slot| {
         let claim = &mapping.slot(slot).claim;
         let holder = claim.load(Acquire);
-        // The word of a dead holder stays marked until its successor has linked its own, so the
-        // claim must tell too; one from another PID namespace cannot.
-        let dead = is_dead(mapping, slot) || mapping.life(slot).load(Acquire) == 0;
-        let foreign = is_dead(mapping, slot) && Claim(holder).is_foreign();
-        let gone = (dead && Claim(holder).is_gone()) || foreign;
         let mine = Claim::mine().0;
-        let won = holder != 0
-            && gone
-            && holder != mine
+        is_lifeless(mapping, slot, Claim(holder))
             && claim
                 .compare_exchange(holder, mine, AcqRel, Relaxed)
-                .is_ok();
-        if won {
-            next_generation(&mapping.slot(slot).generation);
-        }
-        won
+                .is_ok()
     })
+}
+
+/// Takes over the slot of a dead recoverer. It has no journal, no slab and no permit: nothing of it
+/// is to be resolved.
+///
+/// Who links its own life word over the mark of the dead one has the slot, whatever the claim says:
+/// that works across PID namespaces, and a death right behind it marks the word again.
+fn take_dead_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::LifeNode>)>> {
+    for slot in 0..reserved_slots(mapping) {
+        let mark = mapping.life(slot).load(Acquire);
+        if mark & life::OWNER_DIED == 0 {
+            continue;
+        }
+        if let Some(life) = link_life_over(mapping, slot, mark)? {
+            mapping.slot(slot).claim.store(Claim::mine().0, Release);
+            next_generation(&mapping.slot(slot).generation);
+            return Ok(Some((slot, life)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a slot was claimed by a process that is gone, and has no life: it died before it linked
+/// its life word, or after it had given everything back.
+///
+/// In this order: a process that is gone links no life word any more.
+fn is_lifeless(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
+    claim.0 != 0 && claim.is_gone() && mapping.life(slot).load(Acquire) == 0
 }
 
 /// Makes the kernel mark the slot's life word when the calling thread dies.
 pub(crate) fn link_life(mapping: &Mapping, slot: usize) -> Result<Option<life::LifeNode>> {
     match &mapping.backing {
         Backing::File { file, .. } => {
-            let page = mapping.geometry().page;
-            let at = mapping.geometry().slots_at + (slot * page) as u64;
+            let (at, page) = page_of(mapping, slot);
             // SAFETY: the slot was claimed by this thread alone, and its page lies in the file's
             // committed front part; the node is unlinked by this thread, or goes with it.
-            let node = unsafe { life::LifeNode::link(std::os::fd::AsFd::as_fd(file), at, page) };
-            node.map(Some).map_err(|source| {
-                crate::Error::os("have the kernel watch over this thread", source)
-            })
+            let node = unsafe { life::LifeNode::link(file.as_fd(), at, page) };
+            node.map(Some).map_err(unwatched)
         }
         Backing::Memory => {
             mapping.life(slot).store(os::process::thread_id(), Release);
             Ok(None)
         }
     }
+}
+
+/// The same over the mark of a dead thread, if it still stands: else `None`.
+fn link_life_over(
+    mapping: &Mapping,
+    slot: usize,
+    mark: u32,
+) -> Result<Option<Option<life::LifeNode>>> {
+    match &mapping.backing {
+        Backing::File { file, .. } => {
+            let (at, page) = page_of(mapping, slot);
+            // SAFETY: the page lies in the file's committed front part. Who replaces the mark has
+            // the slot alone; the node is unlinked by this thread, or goes with it.
+            let node = unsafe { life::LifeNode::link_over(file.as_fd(), at, page, mark) };
+            node.map(|node| node.map(Some)).map_err(unwatched)
+        }
+        Backing::Memory => {
+            let mine = os::process::thread_id();
+            let linked = mapping
+                .life(slot)
+                .compare_exchange(mark, mine, AcqRel, Relaxed);
+            Ok(linked.is_ok().then_some(None))
+        }
+    }
+}
+
+/// Where a slot's page is in the file, and how long it is.
+fn page_of(mapping: &Mapping, slot: usize) -> (u64, usize) {
+    let page = mapping.geometry().page;
+    (mapping.geometry().slots_at + (slot * page) as u64, page)
+}
+
+fn unwatched(source: std::io::Error) -> Error {
+    Error::os("have the kernel watch over this thread", source)
 }
 
 /// The reverse: the life word says that nobody is there, and the kernel forgets it.
@@ -238,14 +299,16 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
         second_opinion(mapping, slot);
     }
     recover_all(mapping)?;
-    while let Some(slot) = take_dead_reserved(mapping) {
-        mapping.life(slot).store(0, Release);
-        release_slot(mapping, slot);
-    }
+    os::process::with_signals_blocked(|| {
+        while let Some((slot, life)) = take_dead_reserved(mapping)? {
+            leave_reserved(mapping, slot, life);
+        }
+        Ok::<_, Error>(())
+    })?;
     for slot in 0..mapping.slots_high() {
-        let claimant = mapping.slot(slot).claim.load(Acquire);
-        if claimant != 0 && mapping.life(slot).load(Acquire) == 0 && Claim(claimant).is_gone() {
-            release_slot_of(mapping, slot, Claim(claimant));
+        let claimant = Claim(mapping.slot(slot).claim.load(Acquire));
+        if is_lifeless(mapping, slot, claimant) {
+            release_slot_of(mapping, slot, claimant);
         }
     }
     Ok(before.saturating_sub(taken(mapping)))

@@ -76,8 +76,10 @@ fn try_claim(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
             .is_ok()
 }
 
-/// Rounds of a millisecond for which a thread waits while others recover the dead.
+/// Rounds of a millisecond for which a thread waits while others recover the dead,
 const PATIENCE: u32 = 5000;
+/// and while they claim or leave slots, which takes them a few instructions.
+const LITTLE_PATIENCE: u32 = 50;
 
 /// Claims a slot for a thread to work with; recovers dead ones first if all are taken.
 pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
@@ -92,8 +94,11 @@ pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
             return Ok(slot);
         }
         let dead = working.clone().any(|slot| super::is_dead(mapping, slot));
-        if !dead && round > 0 {
-            break;
+        if round > 0 && !dead {
+            let lived_in = |slot: usize| mapping.life(slot).load(Acquire) != 0;
+            if round > LITTLE_PATIENCE || working.clone().all(lived_in) {
+                break;
+            }
         }
         super::reap(mapping)?;
         if round > 0 {

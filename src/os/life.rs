@@ -33,7 +33,8 @@
 //! # Steps of linking, and what a kill after each leaves
 //!
 //! 1. name the node as pending: word 0, nothing to mark;
-//! 2. word = thread id (release): marked dead, through the pending node;
+//! 2. word = thread id (release), in place of 0 or, by compare-and-swap, of a dead one's mark:
+//!    marked dead, through the pending node;
 //! 3. fill the node, point the old first node back at it: as 2;
 //! 4. point the head at the node: marked dead, through the list;
 //! 5. pending = none: as 4.
@@ -60,7 +61,7 @@ use std::{
     ptr,
     sync::atomic::{
         AtomicU32,
-        Ordering::{Relaxed, Release, SeqCst},
+        Ordering::{AcqRel, Relaxed, Release, SeqCst},
         compiler_fence,
     },
 };
@@ -127,6 +128,47 @@ impl LifeNode {
         slot_page_offset: u64,
         page_size: usize,
     ) -> io::Result<LifeNode> {
+        let life = LifeNode::prepare(file, slot_page_offset, page_size)?;
+        // SAFETY: `head` is this thread's, `node` lies in the fresh private page, word owned.
+        unsafe { life.enqueue(None) };
+        Ok(life)
+    }
+
+    /// The same in a slot whose thread died, if its word is still `mark`, by which the slot becomes
+    /// the caller's: `None` if somebody else was faster.
+    ///
+    /// # Errors
+    ///
+    /// As [`LifeNode::link`].
+    ///
+    /// # Safety
+    ///
+    /// As [`LifeNode::link`], but that the slot is nobody's: threads may compete for it by this.
+    pub(crate) unsafe fn link_over(
+        file: BorrowedFd<'_>,
+        slot_page_offset: u64,
+        page_size: usize,
+        mark: u32,
+    ) -> io::Result<Option<LifeNode>> {
+        let life = LifeNode::prepare(file, slot_page_offset, page_size)?;
+        // Looked at once more before the node is pending: killed there, the kernel would take the
+        // word of a winner whose id has the same number in another namespace for this thread's.
+        let stands = life.word().load(Relaxed) == mark;
+        // SAFETY: as above; the word is written only if it is still the mark.
+        if stands && unsafe { life.enqueue(Some(mark)) } {
+            return Ok(Some(life));
+        }
+        // SAFETY: on no list.
+        unsafe { life.pages.unmap() };
+        Ok(None)
+    }
+
+    /// Maps the pages of a node that is on no list yet.
+    fn prepare(
+        file: BorrowedFd<'_>,
+        slot_page_offset: u64,
+        page_size: usize,
+    ) -> io::Result<LifeNode> {
         check_page(slot_page_offset, page_size)?;
         let head = own_list()?;
         // SAFETY: the head is the C library's own, of this thread.
@@ -137,15 +179,12 @@ impl LifeNode {
         }
         let pages = Pages::map(file, slot_page_offset, page_size)?;
         let node = pages.start.wrapping_add(place).cast::<Node>();
-        let life = LifeNode {
+        Ok(LifeNode {
             pages,
             node,
             head,
             tid: process::thread_id(),
-        };
-        // SAFETY: `head` is this thread's, `node` lies in the fresh private page, word owned.
-        unsafe { life.enqueue() };
-        Ok(life)
+        })
     }
 
     /// The word, through this node's own mapping.
@@ -192,12 +231,13 @@ impl LifeNode {
         }
     }
 
-    /// Steps of linking 1 to 5.
+    /// Steps of linking 1 to 5; over the mark of a dead thread only if it still stands, which is
+    /// said.
     ///
     /// # Safety
     ///
     /// As [`LifeNode::link`]; the node is on no list.
-    unsafe fn enqueue(&self) {
+    unsafe fn enqueue(&self, mark: Option<u32>) -> bool {
         let (head, node) = (self.head, self.node);
         // SAFETY: the head is this thread's and private; its first node is the head itself, a
         // mutex that this thread holds, or a life node: all mapped, with a back pointer before.
@@ -205,7 +245,10 @@ impl LifeNode {
             let first = (*head).list.next;
             (&raw mut (*head).pending).write_volatile(node);
             compiler_fence(SeqCst);
-            self.word().store(self.tid, Release);
+            if !self.write_word(mark) {
+                (&raw mut (*head).pending).write_volatile(ptr::null_mut());
+                return false;
+            }
             compiler_fence(SeqCst);
             (*node).next = first;
             back_pointer(node).write(head.cast());
@@ -215,6 +258,19 @@ impl LifeNode {
             compiler_fence(SeqCst);
             (&raw mut (*head).pending).write_volatile(ptr::null_mut());
         }
+        true
+    }
+
+    /// Stores the thread's id in the word, over `mark` or over anything.
+    fn write_word(&self, mark: Option<u32>) -> bool {
+        let Some(mark) = mark else {
+            self.word().store(self.tid, Release);
+            return true;
+        };
+        let written = self
+            .word()
+            .compare_exchange(mark, self.tid, AcqRel, Relaxed);
+        written.is_ok()
     }
 
     /// Steps of unlinking 1 to 4.
@@ -507,6 +563,28 @@ mod tests {
         slots
             .fork_and_sleep(|| unlink(slots.link(1).unwrap()))
             .kill();
+        assert_eq!(slots.word(1).load(Acquire), 0);
+    }
+
+    #[test]
+    fn one_takes_the_place_of_a_dead_thread() {
+        let slots = Slots::new(2);
+        let link_over = |mark| {
+            // SAFETY: the slot is that of a dead child.
+            unsafe { LifeNode::link_over(slots.file.as_fd(), PAGE as u64, PAGE, mark) }.unwrap()
+        };
+        slots.fork_and_sleep(|| slots.link_for_good(1)).kill();
+        assert!(slots.died(1));
+        let mark = slots.word(1).load(Acquire);
+        let child = slots.fork_and_sleep(|| {
+            link_over(mark).unwrap();
+        });
+        assert_eq!(slots.word(1).load(Acquire), child.pid as u32);
+        assert!(link_over(mark).is_none());
+        assert_eq!(slots.word(1).load(Acquire), child.pid as u32);
+        child.kill();
+        assert!(slots.died(1));
+        unlink(link_over(slots.word(1).load(Acquire)).unwrap());
         assert_eq!(slots.word(1).load(Acquire), 0);
     }
 
