@@ -319,8 +319,7 @@ impl Config {
             }
             Pc::Dead => {
                 let untried = |slot: &usize| now.tried & 1 << slot == 0;
-                let dead =
-                    (RESERVED + 1..SLOTS).find(|slot| is_dead(slot) && untried(slot));
+                let dead = (RESERVED + 1..SLOTS).find(|slot| is_dead(slot) && untried(slot));
                 let Some(dead) = dead else {
                     (this.tried, this.pc) = (0, Pc::LeaveGeneration);
                     return self.recover_all(&next, thread, steps);

@@ -289,7 +289,12 @@ impl Config {
             }
             _ if mine => {
                 let broken = Some("a recoverer has a lock of its own");
-                steps.judge(thread, "finds the recoverer's name in the lock", next, broken);
+                steps.judge(
+                    thread,
+                    "finds the recoverer's name in the lock",
+                    next,
+                    broken,
+                );
             }
             Look::Dead(_) if self.is(Mutant::NoLifeWord) => {}
             Look::Dead(holder) => {
@@ -468,9 +473,7 @@ impl Config {
         let mut next = state.clone();
         let this = &mut next.threads[thread];
         let (by, inner) = (this.tag, this.inner.runs());
-        let outcome = this
-            .innermost()
-            .step(&mut next.slots, by, self.mutant);
+        let outcome = this.innermost().step(&mut next.slots, by, self.mutant);
         match outcome {
             Outcome::Blocked => {}
             Outcome::Went(name) => {
