@@ -1,4 +1,4 @@
-//! The protocol of PROTOCOL.md, explored whole: each interleaving of two threads, a kill after
+//! The protocols of ARCHITECTURE.md, explored whole: each interleaving of two threads, a kill after
 //! every step (also in recovery), slots used again; for small sizes, but for all of them.
 //!
 //! * [`section`]: sections, locks, the journal, small blocks, drains, recovery, detaching;
@@ -6,8 +6,11 @@
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
 //! * [`attach`]: claiming slots, reserved slots, recovery when everybody is dead, reaping.
 //!
-//! Steps bear the names of what the code does. Each model also runs with one rule broken
-//! ([`mutant`]), and must notice. `SHARENA_MODEL=all` explores larger sizes too.
+//! Steps bear the names of what the code does, and rules the numbers that they have there. Each model
+//! also runs with one rule broken ([`mutant`]), and must notice.
+//!
+//! `SHARENA_MODEL=all` explores larger sizes too; `SHARENA_TRACE` prints the steps that lead to what a
+//! broken rule breaks.
 
 mod attach;
 mod explore;

@@ -1,6 +1,6 @@
 //! Protocols with one rule broken. A model that does not notice proves nothing.
 
-/// The rule that is broken, by its number in PROTOCOL.
+/// The rule that is broken, by its number in ARCHITECTURE.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mutant {
     /// J1: nothing is recorded.
@@ -11,41 +11,41 @@ pub(crate) enum Mutant {
     ReleaseFirst,
     /// S2: a lock is released when its guard goes, though the scope goes on.
     ReleaseEarly,
-    /// J5, J8: blocks are freed before the commit.
+    /// J6: blocks are freed before the commit.
     FreeFirst,
-    /// J8: `done` is stored only after the next block is in doubt.
+    /// J9: `done` is stored only after the next block is in doubt.
     DoneLate,
     /// J9: nobody says what is being freed.
     NoDoubt,
-    /// J9: a drain looks at no doubt word.
+    /// H4: a drain looks at no doubt word.
     NoDoubtCheck,
-    /// J11: a rollback empties the log at its end, and not entry by entry.
+    /// R3: a rollback empties the log at its end, and not entry by entry.
     KeepLog,
-    /// L3: a sleeper does not watch the life word.
+    /// P3: a sleeper does not watch the life word of who has the lock.
     NoLifeWord,
     /// R1: the life word is not looked at again under the lease.
     NoSecondLook,
     /// R2: the generation is raised before the journal is resolved.
     GenerationFirst,
-    /// R2: the slot can be claimed before its slabs are given up.
+    /// R6: the slot can be claimed before its slabs are given up.
     ClaimFirst,
-    /// R2: who claims a slot clears its lease.
+    /// R1: who claims a slot clears its lease.
     ClaimClearsLease,
-    /// R2: the claim is cleared also if it is another one by now.
+    /// R6: the claim is cleared also if it is another one by now.
     ClearAnyClaim,
     /// J10: whatever span is there now is freed.
     FreeAnySpan,
-    /// J10: a slab forgets its generation while it is a tail.
+    /// H6: a slab forgets its generation while it is a tail.
     TailForgets,
-    /// J10: a span is published before the journal names it.
+    /// J1: a span is published before the journal names it.
     SpanUnnamed,
     /// J5: a semaphore is changed without the redo record.
     NoRedo,
     /// J5: the redo record outlives the lock.
     RedoLate,
-    /// R2: permits of the dead are not returned.
+    /// R6: permits of the dead are not returned.
     PermitsKept,
-    /// L1: internal locks are taken in the name of the generation that died.
+    /// L2: small locks are taken in the name of the generation that died.
     OldTag,
     /// R4: no slots are reserved for recoverers.
     NoReserve,
@@ -53,7 +53,7 @@ pub(crate) enum Mutant {
     TakeOverBlindly,
     /// R4: a dead recoverer's slot is taken over by its claim, while its mark stays.
     MarkStays,
-    /// R4: who finds no slot does not wait for those who are about to leave theirs.
+    /// R6: who finds no slot does not wait for those who are about to leave theirs.
     NoPatience,
     /// R5: whether a claimant is gone is asked after whether its slot has a life.
     LifeFirst,

@@ -95,7 +95,7 @@ pub(crate) fn tag_of(slots: &[Slot], slot: usize) -> Tag {
     }
 }
 
-/// Whether a lock's word still means that somebody has the lock (L1).
+/// Whether a lock's word still means that somebody has the lock (L2).
 pub(crate) fn is_held(slots: &[Slot], word: Tag) -> bool {
     word.slot().is_some_and(|slot| tag_of(slots, slot) == word)
 }
@@ -111,7 +111,7 @@ pub(crate) enum Look {
     Mine,
 }
 
-/// Looks at a lock's word, as `Taker::take_loop` does (L1).
+/// Looks at a lock's word, as `Taker::take_loop` does (L2).
 pub(crate) fn look(slots: &[Slot], word: Tag, me: Tag) -> Look {
     match word.slot().filter(|_| is_held(slots, word)) {
         None => Look::Free,
@@ -162,7 +162,7 @@ pub(crate) enum Stage {
 pub(crate) struct Recovery {
     pub(crate) stage: Stage,
     pub(crate) dead: u8,
-    /// To the end, or until the locks are free (R3).
+    /// To the end, or until the locks are free .
     pub(crate) all: bool,
     /// The lease or the claim that an exact compare-and-swap expects.
     read: Tag,

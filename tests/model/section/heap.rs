@@ -82,7 +82,7 @@ impl Config {
         steps.add(thread, "finds no memory", next);
     }
 
-    /// `Mapping::drain`: remote bits, then all doubt words, then the two bitmaps (J9, J7).
+    /// `Mapping::drain`: remote bits, then all doubt words, then the two bitmaps (J9, H4).
     pub(super) fn drain(&self, state: &State, thread: usize, steps: &mut Steps<State>) {
         let now = &state.threads[thread];
         let slab = now.slab as usize;
@@ -149,7 +149,7 @@ impl Config {
         }
     }
 
-    /// `Mapping::give_up_slab` for each slab of the slot, by its thread or its recoverer (R6, R2).
+    /// `Mapping::give_up_slab` for each slab of the slot, by its thread or its recoverer (R6).
     pub(super) fn give_up(&self, state: &State, thread: usize, steps: &mut Steps<State>) {
         let acting = state.acting(thread);
         let mut next = state.clone();

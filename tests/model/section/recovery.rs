@@ -1,4 +1,4 @@
-//! Resolving a dead slot's journal: undone, or its frees finished (R2).
+//! Resolving a dead slot's journal: undone, or its frees finished (R2, R3).
 
 use super::*;
 

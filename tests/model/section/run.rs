@@ -61,6 +61,9 @@ fn two_locks() -> Config {
     }
 }
 
+/// One who recovers the dead first, and then wants a block.
+const REAP_AND_REPLACE: &[Op] = &[Attach, Reap, Lock(0), Replace(0), End, Detach];
+
 /// Each replaces the block of both cells: remote frees, adoption, drains.
 fn blocks() -> Config {
     Config {
@@ -79,9 +82,9 @@ fn frees() -> Config {
     Config {
         programs: [
             &[Lock(0), Lock(1), Clear(0), Clear(1), End, Detach],
-            &[Lock(0), Replace(0), End, Lock(0), Replace(0), End, Detach],
+            &[Lock(0), Replace(0), Commit, Replace(0), End, Detach],
         ],
-        respawned: &[Attach, Reap, Detach],
+        respawned: REAP_AND_REPLACE,
         cells: [1, 2],
         owners: [Some(1), Some(0)],
         ..Config::default()
@@ -133,16 +136,31 @@ fn log_segments() {
 }
 
 #[test]
-fn larger() {
-    if all() {
-        prove(
-            "blocks, kills 3",
-            &Config {
-                kills: 3,
-                ..blocks()
-            },
-        );
+fn larger_sizes() {
+    if !all() {
+        return;
     }
+    let kills = 3;
+    prove(
+        "two locks, 3 kills",
+        &Config {
+            kills,
+            ..two_locks()
+        },
+    );
+    prove("frees, 3 kills", &Config { kills, ..frees() });
+    prove(
+        "segments, 3 kills",
+        &Config {
+            kills,
+            ..segments()
+        },
+    );
+    let reaping = Config {
+        respawned: REAP_AND_REPLACE,
+        ..blocks()
+    };
+    prove("blocks, reaped", &reaping);
 }
 
 #[test]

@@ -12,7 +12,7 @@ impl Config {
         }
         let mut next = state.clone();
         match now.pc {
-            Pc::Done => return,
+            Pc::Done => {}
             Pc::Attach => {
                 let Some(slot) = (0..SLOTS).find(|&slot| state.slots[slot].claim == Claim::NONE)
                 else {

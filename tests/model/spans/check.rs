@@ -1,7 +1,7 @@
 //! What holds in every state.
 
 use super::*;
-use crate::slots::{Life, is_held};
+use crate::slots::Life;
 
 impl Config {
     pub(super) fn check_state(&self, state: &State) -> Result<(), String> {
@@ -99,11 +99,5 @@ impl Config {
             Kind::Reserved | Kind::Freeing => true,
             _ => false,
         }
-    }
-
-    /// Whether a lock is held by somebody, dead or alive.
-    #[allow(dead_code)]
-    fn held(&self, state: &State, lock: usize) -> bool {
-        is_held(&state.slots, state.locks[lock])
     }
 }

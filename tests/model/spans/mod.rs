@@ -153,7 +153,6 @@ enum Pc {
     ReleaseRun,
     NoteAlloc,
     Tails,
-    Publish,
     Fill,
     RecordInside,
     NoteFree,

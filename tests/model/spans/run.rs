@@ -1,7 +1,7 @@
 //! The programs that are explored.
 
 use super::*;
-use crate::{prove, refute};
+use crate::{all, prove, refute};
 use Op::*;
 
 impl Default for Config {
@@ -23,8 +23,35 @@ fn with(mutant: Mutant, config: Config) -> Config {
     }
 }
 
-/// A span is allocated and replaced; others come at once.
+/// What a killed thread does: it uses what a recovery freed, under the other lock, and then wants
+/// what the dead one had.
+const COME_BACK: &[Op] = &[
+    Attach,
+    Lock(1),
+    Replace(1, 2),
+    End,
+    Lock(0),
+    Clear(0),
+    End,
+    Reap,
+    Detach,
+];
+
+/// A span is allocated and replaced.
 fn replaced() -> Config {
+    Config {
+        programs: [
+            &[Attach, Lock(0), Replace(0, 2), End, Detach],
+            &[Attach, Lock(0), Replace(0, 1), End, Detach],
+        ],
+        respawned: COME_BACK,
+        first: Some((0, 1)),
+        ..Config::default()
+    }
+}
+
+/// The same with both locks, in one section.
+fn both_replaced() -> Config {
     Config {
         programs: [
             &[Attach, Lock(0), Replace(0, 2), End, Detach],
@@ -38,19 +65,7 @@ fn replaced() -> Config {
                 Detach,
             ],
         ],
-        respawned: &[
-            Attach,
-            Lock(1),
-            Replace(1, 2),
-            End,
-            Lock(0),
-            Clear(0),
-            End,
-            Reap,
-            Detach,
-        ],
-        first: Some((0, 1)),
-        ..Config::default()
+        ..replaced()
     }
 }
 
@@ -61,17 +76,7 @@ fn grown() -> Config {
             &[Attach, Lock(0), Replace(0, 1), Grow(0), End, Detach],
             &[Attach, Lock(0), Grow(0), End, Detach],
         ],
-        respawned: &[
-            Attach,
-            Lock(1),
-            Replace(1, 2),
-            End,
-            Lock(0),
-            Clear(0),
-            End,
-            Reap,
-            Detach,
-        ],
+        respawned: COME_BACK,
         ..Config::default()
     }
 }
@@ -104,9 +109,20 @@ fn freed_again() -> Config {
 }
 
 #[test]
-fn spans() {
+fn spans_replaced() {
     prove("spans replaced", &replaced());
+    if all() {
+        prove("both spans replaced", &both_replaced());
+    }
+}
+
+#[test]
+fn spans_grown() {
     prove("spans grown", &grown());
+}
+
+#[test]
+fn spans_freed_again() {
     prove("spans freed again", &freed_again());
 }
 

@@ -21,7 +21,6 @@ impl Config {
             Pc::Record
             | Pc::NoteAlloc
             | Pc::Tails
-            | Pc::Publish
             | Pc::Fill
             | Pc::RecordInside
             | Pc::NoteFree
@@ -349,10 +348,10 @@ impl Config {
                 "notes the growth"
             }
             Pc::NoteAlloc => {
-                this.pc = Pc::Tails;
-                if self.is(Mutant::SpanUnnamed) {
-                    this.pc = Pc::Fill;
-                }
+                this.pc = match self.is(Mutant::SpanUnnamed) {
+                    true => Pc::Fill,
+                    false => Pc::Tails,
+                };
                 let entry = Entry::AllocSpan {
                     head: run as u8,
                     count: now.to,
@@ -372,12 +371,12 @@ impl Config {
                 };
                 "makes a slab a tail"
             }
-            Pc::Tails | Pc::Publish if grows => {
+            Pc::Tails if grows => {
                 next.slabs[run].count = now.to;
                 this.pc = Pc::Fill;
                 "makes the span longer"
             }
-            Pc::Tails | Pc::Publish => {
+            Pc::Tails => {
                 let word = &mut next.slabs[run].word;
                 *word = word.next(Kind::Span, 0);
                 this.pc = match self.is(Mutant::SpanUnnamed) {

@@ -39,7 +39,11 @@ impl Config {
             }
             Pc::FreeTails => {
                 self.free_tail(&mut next, acting, now.run as usize - 1, now.from as usize);
-                this_after_tail(&mut next.threads[thread]);
+                let this = &mut next.threads[thread];
+                this.from += 1;
+                if this.from == this.to {
+                    this.pc = Pc::FreeHead;
+                }
                 steps.add(thread, "frees a tail", next);
             }
             Pc::FreeHead => {
@@ -214,12 +218,5 @@ impl Config {
                 steps.add(thread, "finds no (more) reserved slabs", next);
             }
         }
-    }
-}
-
-fn this_after_tail(this: &mut Thread) {
-    this.from += 1;
-    if this.from == this.to {
-        this.pc = Pc::FreeHead;
     }
 }
