@@ -101,11 +101,11 @@ fn claim(
     for index in 0..mapping.geometry().slots {
         let locked = os::file::try_lock_byte(locks, FIRST_BYTE + index as u64, Hold::Exclusive)
             .map_err(|source| Error::os("lock the arena's file", source))?;
-        // A byte that this description has locked already is another entry of this process.
-        let stored = mapping.process_entry(index);
-        if !locked || stored.claim.load(Acquire) == Claim::mine().0 {
+        if !locked {
             continue;
         }
+        // Perhaps of this process, when it had the arena mapped before.
+        let stored = mapping.process_entry(index);
         retire(index)?;
         stored
             .namespace
