@@ -141,24 +141,29 @@ pub(super) fn identity(file: &File) -> Result<os::file::Identity> {
 /// The layout with the largest maximum, from what is asked for downwards, that can be reserved.
 fn geometry_that_fits(options: &Options, file: &File) -> Result<Geometry> {
     let mut maximum = options.maximum(false);
+    let mut refusal = None;
     loop {
-        let geometry = options.geometry(maximum)?;
+        // What does not fit into half of it is no fault of the options.
+        let geometry = match (options.geometry(maximum), refusal) {
+            (Err(_), Some(refusal)) => return Err(refusal),
+            (geometry, _) => geometry?,
+        };
         let map = MmapOptions::new()
             .len(geometry.maximum as usize)
             .no_reserve_swap()
             .map_raw(file);
-        match map {
+        let refused = match map {
             Ok(_) => return Ok(geometry),
-            Err(source) => {
-                if maximum / 2 < SMALLEST_RESERVATION {
-                    return Err(Error::NoAddressSpace {
-                        requested: maximum,
-                        source,
-                    });
-                }
-                maximum /= 2;
-            }
+            Err(source) => Error::NoAddressSpace {
+                requested: maximum,
+                source,
+            },
+        };
+        maximum /= 2;
+        if maximum < SMALLEST_RESERVATION {
+            return Err(refused);
         }
+        refusal = Some(refused);
     }
 }
 
