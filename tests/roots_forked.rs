@@ -15,6 +15,7 @@ use std::{
     io::{Read, Write},
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
     thread,
+    time::Duration,
 };
 
 type Words = Mutex<HashMap<String, Vec<String>>>;
@@ -323,4 +324,40 @@ fn found_while_others_remove_and_make_it() {
     let report = arena.check();
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.roots(), report.removed_roots()), (2, 0));
+}
+
+#[test]
+fn creators_are_killed_at_any_time() {
+    let _alone = alone();
+    let arena = Arena::anonymous().unwrap();
+    let made = arena.root::<AtomicU64>("made").unwrap();
+    for round in 0..150u64 {
+        let mut creator = Forked::run(|| {
+            for n in 0.. {
+                let name = format!("root {}", n % 5);
+                let root = arena.root_with::<Words>(&name, fill).unwrap();
+                made.fetch_add(1, Relaxed);
+                drop(root);
+                let _ = arena.remove(&name);
+            }
+            0
+        });
+        thread::sleep(Duration::from_micros(round * 37 % 3000));
+        creator.kill();
+        for info in arena.roots().unwrap() {
+            if info.name != "made" {
+                let root = arena.find::<Words>(&info.name).unwrap();
+                assert_eq!(count(&root), 30, "half a root");
+            }
+        }
+    }
+    assert!(made.load(Relaxed) > 0);
+    for info in arena.roots().unwrap() {
+        if info.name != "made" {
+            arena.remove(&info.name).unwrap();
+        }
+    }
+    arena.reap().unwrap();
+    assert!(arena.check().is_clean(), "{}", arena.check());
+    assert_eq!(arena.roots().unwrap().len(), 1);
 }

@@ -108,12 +108,17 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     bytes.copy_from_slice(found?);
     let geometry = check_header(&bytes, length)?;
     let map = create::map_memory(geometry.maximum)?;
-    let copied = image.len().min(geometry.maximum as usize);
-    // SAFETY: the map is `maximum` bytes long, and fresh.
-    unsafe {
-        map.as_mut_ptr()
-            .copy_from_nonoverlapping(image.as_ptr(), copied)
-    };
+    let committed = committed_in(&bytes);
+    // What is not committed is as in a fresh arena, whatever the image has there.
+    for (at, len) in geometry.parts(committed) {
+        let (at, len) = (at as usize, len as usize);
+        let part = &image[at..at + len];
+        // SAFETY: the map is `maximum` bytes long, of which these are some, and fresh.
+        unsafe {
+            let to = map.as_mut_ptr().add(at);
+            to.copy_from_nonoverlapping(part.as_ptr(), len);
+        }
+    }
     // SAFETY: the header was checked, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
     mark_all_dead(&mapping);
@@ -234,6 +239,13 @@ fn check_header(bytes: &[u8; size_of::<Header>()], length: u64) -> Result<Geomet
         });
     }
     check_sizes(&header, page, length)
+}
+
+/// The committed slabs that a checked header tells of.
+fn committed_in(bytes: &[u8; size_of::<Header>()]) -> usize {
+    let at = std::mem::offset_of!(Header, committed);
+    let word = bytes[at..at + 8].try_into().expect("eight bytes");
+    u64::from_le_bytes(word) as usize
 }
 
 fn check_sizes(header: &Header, page: usize, length: u64) -> Result<Geometry> {

@@ -80,8 +80,8 @@ impl Options {
         self
     }
 
-    /// The bytes of memory that are allocated at once, when the arena is created; its own
-    /// structures come on top of a small number (a page for each slot).
+    /// The bytes of memory for blocks that are allocated at once, when the arena is created. Its own
+    /// structures (a page for each slot, above all) come on top.
     pub fn initial_size(&mut self, bytes: u64) -> &mut Self {
         self.initial_size = bytes;
         self

@@ -76,22 +76,33 @@ fn try_claim(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
             .is_ok()
 }
 
+/// Rounds of a millisecond for which a thread waits while others recover the dead.
+const PATIENCE: u32 = 5000;
+
 /// Claims a slot for a thread to work with; recovers dead ones first if all are taken.
 pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
     let claim = Claim::mine();
-    for attempt in 0..3 {
-        for slot in reserved_slots(mapping)..mapping.geometry().slots {
-            if try_claim(mapping, slot, claim) {
-                begin(mapping, slot);
-                return Ok(slot);
-            }
+    let working = reserved_slots(mapping)..mapping.geometry().slots;
+    for round in 0..PATIENCE {
+        if let Some(slot) = working
+            .clone()
+            .find(|&slot| try_claim(mapping, slot, claim))
+        {
+            begin(mapping, slot);
+            return Ok(slot);
         }
-        if attempt < 2 {
-            super::recover_all(mapping)?;
+        let dead = working.clone().any(|slot| super::is_dead(mapping, slot));
+        if !dead && round > 0 {
+            break;
+        }
+        super::reap(mapping)?;
+        if round > 0 {
+            // Somebody else is recovering them, and is not done yet.
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
     Err(Error::NoSlots {
-        slots: (mapping.geometry().slots - reserved_slots(mapping)) as u32,
+        slots: working.len() as u32,
     })
 }
 

@@ -151,6 +151,10 @@ fn bits_lie_where_the_document_says() {
             bits_of(state(free, 0, all(16), 0), all(16)),
         ),
         (
+            "SlabState.distance",
+            bits_of(SlabState::tail(all(24) as usize, 0).0 & !all(8), all(24)),
+        ),
+        (
             "SlabState.generation",
             bits_of(state(free, 0, 0, all(32)), all(32)),
         ),

@@ -160,7 +160,7 @@ impl Check<'_> {
         }
         for distance in 1..count as usize {
             let state = mapping.state(head + distance);
-            if !state.is(SlabKind::Tail) || state.generation() as usize != distance {
+            if !state.is(SlabKind::Tail) || state.distance() != distance {
                 let at = mapping.slab_at(head);
                 self.wrong(
                     Kind::Span,
@@ -179,7 +179,7 @@ impl Check<'_> {
     /// A tail belongs to a span that reaches so far; or to one that some slot is at work on.
     fn tail(&mut self, slab: usize, state: SlabState) {
         let mapping = self.mapping;
-        let distance = state.generation() as usize;
+        let distance = state.distance();
         let head = slab.checked_sub(distance).filter(|_| distance > 0);
         let fits = head.is_some_and(|head| match mapping.state(head).kind() {
             Some(SlabKind::Span) => {

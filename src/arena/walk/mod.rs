@@ -56,7 +56,7 @@ pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
             mapping.offset_of_block(mapping.block_in(slab, state, offset))
         }
         SlabKind::Span => mapping.slab_at(slab),
-        SlabKind::Tail => mapping.slab_at(slab.checked_sub(state.generation() as usize)?),
+        SlabKind::Tail => mapping.slab_at(slab.checked_sub(state.distance())?),
         _ => return None,
     };
     let found = block_at(mapping, begin)?;
