@@ -172,19 +172,27 @@ pub(crate) fn resolve_all(mapping: &Mapping) -> Result<bool> {
 }
 
 /// A reserved slot has no journal, no slab and no permit: a dead one is taken over directly.
+///
+/// 1. The mark of its death is taken away: only one succeeds, and from here the slot is claimed
+///    without a life. 2. The claim goes from the dead holder to the new one.
+///
+/// Killed in between, or before the new one has linked its life, the slot is one whose claimant has
+/// to be looked for, as with any claim.
 fn take_dead_reserved(mapping: &Mapping) -> Option<usize> {
     (0..reserved_slots(mapping)).find(|&slot| {
         let claim = &mapping.slot(slot).claim;
-        let holder = claim.load(Acquire);
-        // The word of a dead holder stays marked until its successor has linked its own, so the
-        // claim must tell too; one from another PID namespace cannot.
-        let dead = is_dead(mapping, slot) || mapping.life(slot).load(Acquire) == 0;
-        let foreign = is_dead(mapping, slot) && Claim(holder).is_foreign();
-        let gone = (dead && Claim(holder).is_gone()) || foreign;
+        let life = mapping.life(slot);
+        let (holder, word) = (claim.load(Acquire), life.load(Acquire));
+        if holder == 0 {
+            return false;
+        }
+        let gone = if word & life::OWNER_DIED != 0 {
+            life.compare_exchange(word, 0, AcqRel, Relaxed).is_ok()
+        } else {
+            word == 0 && Claim(holder).is_gone()
+        };
         let mine = Claim::mine().0;
-        let won = holder != 0
-            && gone
-            && holder != mine
+        let won = gone
             && claim
                 .compare_exchange(holder, mine, AcqRel, Relaxed)
                 .is_ok();
