@@ -96,7 +96,9 @@ fn many_threads_open_a_copy_at_once() {
             let pauses = [(); 4].map(|()| random.below(4000));
             let openers = pauses.map(|pause| scope.spawn(move || opener(pause)));
             // The copy is unmapped when the threads have really ended.
-            openers.map(|thread| thread.join().unwrap());
+            for opener in openers {
+                opener.join().unwrap();
+            }
         });
         let arena = open(&copy).unwrap();
         let count = *arena.find::<Mutex<u64>>("count").unwrap().lock().unwrap();
