@@ -9,7 +9,7 @@ use crate::{
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
-    mapping::{Access, Backing, Mapping, register},
+    mapping::{Access, Backing, Locks, Mapping, register},
     os,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -120,7 +120,7 @@ fn commit_first(options: &Options, file: &File, geometry: &Geometry) -> Result {
         .map_err(|source| Error::os("map the new file", source))?;
     let backing = Backing::File {
         file: duplicate(file)?,
-        locks: duplicate(file)?,
+        locks: Locks::new(duplicate(file)?),
         identity: identity(file)?,
         path: None,
     };
@@ -141,24 +141,29 @@ pub(super) fn identity(file: &File) -> Result<os::file::Identity> {
 /// The layout with the largest maximum, from what is asked for downwards, that can be reserved.
 fn geometry_that_fits(options: &Options, file: &File) -> Result<Geometry> {
     let mut maximum = options.maximum(false);
+    let mut refusal = None;
     loop {
-        let geometry = options.geometry(maximum)?;
+        // What does not fit into half of it is no fault of the options.
+        let geometry = match (options.geometry(maximum), refusal) {
+            (Err(_), Some(refusal)) => return Err(refusal),
+            (geometry, _) => geometry?,
+        };
         let map = MmapOptions::new()
             .len(geometry.maximum as usize)
             .no_reserve_swap()
             .map_raw(file);
-        match map {
+        let refused = match map {
             Ok(_) => return Ok(geometry),
-            Err(source) => {
-                if maximum / 2 < SMALLEST_RESERVATION {
-                    return Err(Error::NoAddressSpace {
-                        requested: maximum,
-                        source,
-                    });
-                }
-                maximum /= 2;
-            }
+            Err(source) => Error::NoAddressSpace {
+                requested: maximum,
+                source,
+            },
+        };
+        maximum /= 2;
+        if maximum < SMALLEST_RESERVATION {
+            return Err(refused);
         }
+        refusal = Some(refused);
     }
 }
 

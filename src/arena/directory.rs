@@ -7,6 +7,7 @@
 use super::{Arena, Root, RootInfo, open, process, walk};
 use crate::{
     error::{Error, Result},
+    journal,
     layout::{BUCKETS, RootEntry, root_state},
     mapping::{Access, Mapping},
     section::{self, Ctx, Writer, in_any_section},
@@ -269,10 +270,10 @@ fn handle<T: Share>(arena: &Arena, ctx: &Ctx, entry: &Entry<'_>) -> Result<Root<
     let cell = entry
         .cell(process)
         .ok_or_else(|| Error::damaged("a root has no room for this process"))?;
-    cell.fetch_add(1, AcqRel);
     let value = mapping
         .address(entry.value(), size_of::<T>())
         .ok_or_else(|| Error::damaged("a root's value leads nowhere"))?;
+    cell.fetch_add(1, AcqRel);
     Ok(Root::counted(arena, value.cast(), entry.offset, process))
 }
 
@@ -374,13 +375,13 @@ struct New<T: Share> {
 
 impl<T: Share + Default> New<T> {
     fn build(writer: Writer, fill: impl FnOnce(&mut T) -> Result) -> Result<Self> {
-        let layout = Layout::new::<T>();
-        let block = writer.alloc(layout)?;
+        // May panic, so it comes first.
+        let default = T::default();
+        let block = writer.alloc(Layout::new::<T>())?;
         let place = writer
             .base()
             .wrapping_add(block.offset as usize)
             .cast::<T>();
-        let default = T::default();
         // SAFETY: a block of the right size and alignment, allocated just now.
         unsafe { place.write(default) };
         let mut new = New {
@@ -411,15 +412,36 @@ impl<T: Share> Drop for New<T> {
     }
 }
 
+/// A block that is being filled, and goes again unless it is kept.
+struct Draft {
+    writer: Writer,
+    offset: u64,
+}
+
+impl Draft {
+    fn alloc(writer: Writer, size: usize) -> Result<Self> {
+        let layout = Layout::from_size_align(size, 8).map_err(Error::other)?;
+        let offset = writer.alloc(layout)?.offset;
+        Ok(Draft { writer, offset })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = self.writer.free(self.offset, true);
+    }
+}
+
 /// Makes an entry and puts it at the head of its list. Gives its offset.
 fn link(writer: Writer, name: &str, value: u64, schema: &[u8], process: usize) -> Result<u64> {
     let mapping = writer.mapping();
     let users = mapping.geometry().slots;
-    let schema_block = writer.alloc(Layout::array::<u8>(schema.len()).map_err(Error::other)?)?;
-    let size = entry_size(users, name.len());
-    let block = writer.alloc(Layout::from_size_align(size, 8).map_err(Error::other)?)?;
-    let head = bucket(mapping, name.as_bytes());
     let root = crate::share::decode(schema).map_err(Error::damaged)?;
+    let head = bucket(mapping, name.as_bytes());
+    let schema_block = Draft::alloc(writer, schema.len())?;
+    let block = Draft::alloc(writer, entry_size(users, name.len()))?;
+    writer.record(ptr::from_ref(head), 8)?;
+    // From here on nothing can fail.
     let entry = RootEntry {
         next: AtomicU64::new(head.load(Acquire)),
         number: mapping.header().next_root.fetch_add(1, AcqRel),
@@ -449,9 +471,11 @@ fn link(writer: Writer, name: &str, value: u64, schema: &[u8], process: usize) -
     if let Some(cell) = user_cell(mapping, block.offset, process) {
         cell.store(1, Release);
     }
-    writer.record(ptr::from_ref(head), 8)?;
     head.store(block.offset, Release);
-    Ok(block.offset)
+    std::mem::forget(schema_block);
+    let offset = block.offset;
+    std::mem::forget(block);
+    Ok(offset)
 }
 
 pub(super) fn remove(arena: &Arena, name: &str) -> Result {
@@ -466,7 +490,9 @@ pub(super) fn remove(arena: &Arena, name: &str) -> Result {
         mapping.header().orphans.store(1, Release);
         Ok(())
     })?;
-    sweep(arena)
+    // The name is gone; what cannot be freed now is left to later sweeps.
+    let _ = sweep(arena);
+    Ok(())
 }
 
 /// Whether removed roots may be waiting for their last handle.
@@ -500,13 +526,18 @@ pub(super) fn sweep(arena: &Arena) -> Result {
 }
 
 /// Frees the removed and unused roots of a list. Says whether removed ones are left.
+///
+/// A process that is gone may have died in a section under a lock of the root, or with permits of
+/// it: what its journals say is done first, since it must not be done to whoever has the blocks
+/// next. (The kernel marks a dead process's threads before it drops the byte that tells of its
+/// death.) Where others are at that, the root is left to a later sweep.
 fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     let mapping = writer.mapping();
     let mut left = false;
     let mut link = head;
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
         let removed = !entry.is_linked();
-        if removed && !entry.is_used() {
+        if removed && !entry.is_used() && journal::resolve_all(mapping)? {
             free_root(writer, link, &entry)?;
             continue;
         }

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     journal,
     layout::{ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, MAGIC},
-    mapping::{Access, Backing, Mapping, find_file, register},
+    mapping::{Access, Backing, Locks, Mapping, find_file, register},
     os::{
         self,
         file::{Hold, Identity},
@@ -21,7 +21,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::*},
+    sync::atomic::Ordering::*,
 };
 
 /// The byte of the file that is locked while somebody looks whether all slots are of another time.
@@ -67,14 +67,17 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     if let Some(mapping) = find_file(identity, options.access) {
         return verify(options, Arena::from_mapping(mapping));
     }
-    let geometry = check_header(&read_header(&file, length)?, length)?;
+    let header = read_header(&file, length)?;
+    // The file may have grown meanwhile: it does so before the header says so.
+    let length = file_length(&file)?;
+    let geometry = check_header(&header, length)?;
     let map = map(&file, &geometry, options.access)?;
     prepare(options, &map, &geometry, length);
     let locks = os::file::reopen(&file, options.access == Access::ReadWrite)
         .map_err(|source| Error::os("open the arena's file anew", source))?;
     let backing = Backing::File {
         file,
-        locks,
+        locks: Locks::new(locks),
         identity,
         path,
     };
@@ -82,15 +85,15 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     // has memory behind it; that the file is not cut short later is the caller's promise (or the
     // seal's).
     let mapping = unsafe { Mapping::new(map, geometry, options.access, backing) };
-    let mapping = register(mapping)?;
-    let arena = Arena::from_mapping(mapping.clone());
+    // Before others of this process find it: they would attach, and be buried too. (Of several that
+    // are at this, one at a time buries: each locks through a description of its own.)
     if options.access == Access::ReadWrite {
         os::memory::membarrier_register();
         bury_the_dead(&mapping, identity)?;
     } else {
         announce_reader(&mapping)?;
     }
-    verify(options, arena)
+    verify(options, Arena::from_mapping(register(mapping)?))
 }
 
 /// Opens a copy of an arena's bytes in ordinary memory.
@@ -172,6 +175,13 @@ fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<u64
             });
         }
     }
+    Ok(metadata.len())
+}
+
+fn file_length(file: &File) -> Result<u64> {
+    let metadata = file
+        .metadata()
+        .map_err(|source| Error::os("look at the arena's file", source))?;
     Ok(metadata.len())
 }
 
@@ -310,7 +320,9 @@ fn announce_reader(mapping: &Mapping) -> Result {
     let Backing::File { locks, .. } = &mapping.backing else {
         return Ok(());
     };
-    os::file::lock_byte(locks, READERS_BYTE, Hold::Shared)
+    locks
+        .of_this_process()
+        .and_then(|own| os::file::lock_byte(own, READERS_BYTE, Hold::Shared))
         .map_err(|source| Error::os("lock the arena's file", source))
 }
 
@@ -320,6 +332,7 @@ pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) 
         return free().map(|()| true);
     };
     let os = |source| Error::os("lock the arena's file", source);
+    let locks = locks.of_this_process().map_err(os)?;
     if !os::file::try_lock_byte(locks, READERS_BYTE, Hold::Exclusive).map_err(os)? {
         return Ok(false);
     }
@@ -329,7 +342,7 @@ pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) 
 }
 
 /// Recovers what the dead left behind; all are dead if the arena is of another boot or is a copy.
-fn bury_the_dead(mapping: &Arc<Mapping>, identity: Identity) -> Result {
+fn bury_the_dead(mapping: &Mapping, identity: Identity) -> Result {
     if !is_same_life(mapping, identity)? {
         begin_new_life(mapping, identity)?;
     }
@@ -353,6 +366,7 @@ fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
         return Ok(());
     };
     let os = |source| Error::os("lock the arena's file", source);
+    let locks = locks.of_this_process().map_err(os)?;
     os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
     let done = (|| {
         if is_same_life(mapping, identity)? {

@@ -151,6 +151,21 @@ pub(crate) fn recover_all(mapping: &Mapping) -> Result {
     })
 }
 
+/// Recovers every dead slot, also those that the kernel lost track of. Says whether none is left
+/// whose journal is not resolved: another recoverer may be at it.
+///
+/// # Errors
+///
+/// As [`recover_all`].
+pub(crate) fn resolve_all(mapping: &Mapping) -> Result<bool> {
+    let working = reserved_slots(mapping)..mapping.slots_high();
+    working
+        .clone()
+        .for_each(|slot| second_opinion(mapping, slot));
+    recover_all(mapping)?;
+    Ok(!working.into_iter().any(|slot| is_dead(mapping, slot)))
+}
+
 /// Enters a slot reserved for recoverers, if there is one that nobody lives in.
 fn enter_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::LifeNode>)>> {
     let claimed = claim_reserved(mapping).or_else(|| take_claim(mapping));
@@ -295,10 +310,7 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
             .count()
     };
     let before = taken(mapping);
-    for slot in reserved_slots(mapping)..mapping.slots_high() {
-        second_opinion(mapping, slot);
-    }
-    recover_all(mapping)?;
+    resolve_all(mapping)?;
     os::process::with_signals_blocked(|| {
         while let Some((slot, life)) = take_dead_reserved(mapping)? {
             leave_reserved(mapping, slot, life);

@@ -12,11 +12,11 @@ use crate::{
     error::{Error, Result},
     layout::Tag,
     mapping::Mapping,
-    os::process,
+    os::process::{self, Fate},
 };
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-/// Who claimed something: process id (22 bits), start time (26 bits), PID namespace (16 bits).
+/// Who claimed something: process id (22 bits), start time (26 bits), namespaces (16 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claim(pub(crate) u64);
 
@@ -24,41 +24,46 @@ impl Claim {
     /// The claim of this process. Never 0, since no process has id 0.
     pub(crate) fn mine() -> Self {
         static KNOWN: AtomicU64 = AtomicU64::new(0);
-        let pid = std::process::id();
-        let known = Claim(KNOWN.load(Relaxed));
-        // A forked child has another id.
-        if known.0 >> 42 == u64::from(pid & 0x3f_ffff) {
-            return known;
+        static KNOWN_OF: AtomicU64 = AtomicU64::new(0);
+        // A forked child is another process, even if it has the same id (in another namespace, or
+        // when ids came round again).
+        let generation = process::generation();
+        if KNOWN_OF.load(Acquire) == generation {
+            return Claim(KNOWN.load(Relaxed));
         }
-        let start = process::start_time(pid).unwrap_or(0);
-        let claim = Claim::new(pid, start, process::pid_namespace());
+        let start = process::own_start_time();
+        let claim = Claim::new(std::process::id(), start, namespaces());
         KNOWN.store(claim.0, Relaxed);
+        KNOWN_OF.store(generation, Release);
         claim
     }
 
-    /// The claim of a process that started at that time, in that namespace: their lower bits.
-    pub(crate) fn new(pid: u32, start: u64, namespace: u64) -> Self {
-        Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespace & 0xffff))
+    /// The claim of a process that started at that time, in those namespaces: their lower bits.
+    pub(crate) fn new(pid: u32, start: u64, namespaces: u64) -> Self {
+        Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespaces & 0xffff))
     }
 
-    /// Whether the claim was made in another PID namespace, or in one that cannot be told.
-    pub(crate) fn is_foreign(self) -> bool {
-        let namespace = process::pid_namespace();
-        namespace == 0 || self.0 & 0xffff != namespace & 0xffff
-    }
-
-    /// Whether the process that made this claim is certainly gone. One in another PID namespace
-    /// cannot be judged, and counts as there.
+    /// Whether the process that made this claim is certainly gone. One in another namespace cannot
+    /// be judged, and counts as there; so does one that this process cannot see.
     pub(crate) fn is_gone(self) -> bool {
-        if self.is_foreign() {
+        let namespaces = namespaces();
+        if namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff {
             return false;
         }
-        let namespace = process::pid_namespace();
         let pid = (self.0 >> 42) as u32;
-        match process::start_time(pid) {
-            Some(start) => Claim::new(pid, start, namespace) != self,
-            None => true,
+        match process::fate(pid) {
+            Fate::There(start) => Claim::new(pid, start, namespaces) != self,
+            Fate::Gone => true,
+            Fate::Unknown => false,
         }
+    }
+}
+
+/// A number for the namespaces in which process ids and start times mean something; 0 when unknown.
+fn namespaces() -> u64 {
+    match process::pid_namespace() {
+        0 => 0,
+        pid => pid.wrapping_add(process::time_namespace().wrapping_mul(0x9e37)),
     }
 }
 
@@ -123,6 +128,11 @@ pub(crate) fn claim_reserved(mapping: &Mapping) -> Option<usize> {
 fn begin(mapping: &Mapping, slot: usize) {
     let high = &mapping.header().slots_high;
     high.fetch_max(slot as u32 + 1, AcqRel);
+    for cell in &mapping.slot(slot).permits {
+        // Only a damaged arena has permits in a free slot: they would keep the thread in it.
+        cell.count.store(0, Relaxed);
+        cell.semaphore.store(0, Relaxed);
+    }
     let generation = &mapping.slot(slot).generation;
     let _ = generation.compare_exchange(0, 1, AcqRel, Relaxed);
 }

@@ -3,11 +3,13 @@
 //! Nothing here decides whether somebody is alive; process numbers mean something only together
 //! with a namespace and a start time, and serve as a second opinion.
 
+use super::memory::Wiped;
 use std::{
     env, fs, io, mem,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     ptr,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering::*},
 };
 
 /// `f_type` of tmpfs.
@@ -34,28 +36,123 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     Some(id)
 }
 
+/// A number of this process that differs in a forked child. Never 0.
+pub(crate) fn generation() -> u64 {
+    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut page = PAGE.load(Acquire);
+    if page.is_null() {
+        let fresh = Wiped::map(8).expect("no memory for one page");
+        let made = fresh.as_ptr().cast();
+        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
+            Ok(_) => {
+                fresh.leak();
+                page = made;
+            }
+            Err(theirs) => page = theirs,
+        }
+    }
+    // SAFETY: mapped, zeroed at first and in a child, aligned, never unmapped.
+    let word = unsafe { &*page };
+    match word.load(Acquire) {
+        0 => {
+            let new = NEXT.fetch_add(1, Relaxed);
+            match word.compare_exchange(0, new, AcqRel, Acquire) {
+                Ok(_) => new,
+                Err(theirs) => theirs,
+            }
+        }
+        known => known,
+    }
+}
+
 /// Inode of the namespace in which this process has its number; 0 when unknown.
 pub(crate) fn pid_namespace() -> u64 {
-    fs::metadata("/proc/thread-self/ns/pid").map_or(0, |namespace| namespace.ino())
+    namespace("pid")
 }
 
-/// When a process or thread of this namespace started, in clock ticks since boot.
-///
-/// `None` when there is no such process, or `/proc` does not show it. A zombie has a start time.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    parse_start_time(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+/// Inode of the namespace by whose clock this process sees when others started; 0 when unknown.
+pub(crate) fn time_namespace() -> u64 {
+    namespace("time")
 }
 
-/// Field 22 of a `stat` line. The name in field 2 may hold spaces, parentheses and any byte.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+fn namespace(kind: &str) -> u64 {
+    let path = format!("/proc/thread-self/ns/{kind}");
+    fs::metadata(path).map_or(0, |namespace| namespace.ino())
+}
+
+/// When this process started, in clock ticks since boot; 0 when unknown.
+pub(crate) fn own_start_time() -> u64 {
+    let stat = fs::read("/proc/self/stat").ok();
+    stat.and_then(|stat| parse_stat(&stat))
+        .map_or(0, |stat| stat.start)
+}
+
+/// What can be told of a process of this namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A process of that number is there, which started so many clock ticks after boot.
+    There(u64),
+    /// None is there, or one of which nothing runs any more and that only waits to be waited for.
+    Gone,
+    /// It cannot be told: `/proc` is not there, hides the process, or is that of another namespace.
+    Unknown,
+}
+
+/// Looks for a process of this namespace.
+pub(crate) fn fate(pid: u32) -> Fate {
+    if !sees_own_namespace() {
+        return Fate::Unknown;
+    }
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok();
+    match stat.as_deref().and_then(parse_stat) {
+        // The first thread of a process may end before the others.
+        Some(stat) if stat.ended && stat.threads <= 1 => Fate::Gone,
+        Some(stat) => Fate::There(stat.start),
+        None if exists(pid) => Fate::Unknown,
+        None => Fate::Gone,
+    }
+}
+
+/// Whether `/proc` numbers processes as this process's namespace does. (In a new namespace it is
+/// still the one of outside, until somebody mounts another.)
+fn sees_own_namespace() -> bool {
+    let own = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
+}
+
+/// Whether there is a process, or a zombie, of that number, seen or not.
+fn exists(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().filter(|&pid| pid > 0) else {
+        return false;
+    };
+    // SAFETY: asks only, sends nothing.
+    let asked = unsafe { libc::kill(pid, 0) };
+    asked == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+/// What is of interest in a `stat` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    /// Whether the first thread has ended.
+    ended: bool,
+    /// Threads that are not cleared away yet, the first one included.
+    threads: u64,
+    start: u64,
+}
+
+/// Fields 3, 20 and 22 of a `stat` line. The name in field 2 may hold spaces, parentheses and any byte.
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let after_name = str::from_utf8(&stat[name_end + 1..]).ok()?;
     // The first field after the name is number 3.
-    after_name
-        .split_ascii_whitespace()
-        .nth(22 - 3)?
-        .parse()
-        .ok()
+    let mut fields = after_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    Some(Stat {
+        ended: matches!(state, "Z" | "X" | "x"),
+        threads: fields.nth(20 - 4)?.parse().ok()?,
+        start: fields.nth(22 - 21)?.parse().ok()?,
+    })
 }
 
 /// The user whose rights this process acts with.
@@ -234,31 +331,58 @@ mod tests {
 
     #[test]
     fn start_times_tell_processes_apart() {
-        let mine = start_time(id()).unwrap();
-        assert_eq!(start_time(id()), Some(mine));
+        let mine = own_start_time();
+        assert_eq!(fate(id()), Fate::There(mine));
         std::thread::sleep(std::time::Duration::from_millis(20));
         let mut child = Command::new("sleep").arg("10").spawn().unwrap();
-        assert!(start_time(child.id()).unwrap() > mine);
+        assert!(matches!(fate(child.id()), Fate::There(later) if later > mine));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(start_time(child.id()), None);
-        assert_eq!(start_time(0), None);
+        assert_eq!(fate(child.id()), Fate::Gone);
+        assert_eq!(fate(0), Fate::Gone);
+        assert!(exists(1) && !exists(0) && !exists(u32::MAX));
+    }
+
+    #[test]
+    fn a_zombie_is_gone() {
+        let mut child = Command::new("true").spawn().unwrap();
+        super::super::testing::eventually("it has ended", || fate(child.id()) == Fate::Gone);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_lives_without_its_first_thread() {
+        let child = super::super::testing::Child::fork(|| {
+            std::thread::spawn(|| super::super::testing::sleep_for_ever());
+            // SAFETY: ends this thread only, at once.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        });
+        let stat = || parse_stat(&fs::read(format!("/proc/{}/stat", child.pid)).unwrap()).unwrap();
+        super::super::testing::eventually("its first thread has ended", || stat().ended);
+        assert_eq!(stat().threads, 2);
+        assert_eq!(fate(child.pid as u32), Fate::There(stat().start));
+        child.kill();
     }
 
     #[test]
     fn names_with_parentheses_do_not_confuse() {
-        let fields: Vec<String> = (3..30).map(|field| field.to_string()).collect();
-        let stat = format!("12 (a) b (\u{fe} S 1 2) {}", fields.join(" "));
-        assert_eq!(parse_start_time(stat.as_bytes()), Some(22));
-        assert_eq!(parse_start_time(b"12 (a) R 1"), None);
-        assert_eq!(parse_start_time(b""), None);
+        let fields: Vec<String> = (4..30).map(|field| field.to_string()).collect();
+        let stat = format!("12 (a) b (\u{fe} S 1 2) Z {}", fields.join(" "));
+        let expected = Stat {
+            ended: true,
+            threads: 20,
+            start: 22,
+        };
+        assert_eq!(parse_stat(stat.as_bytes()), Some(expected));
+        assert_eq!(parse_stat(b"12 (a) R 1"), None);
+        assert_eq!(parse_stat(b""), None);
     }
 
     #[test]
     fn a_thread_has_its_own_number() {
         let other = std::thread::spawn(thread_id).join().unwrap();
         assert_ne!(thread_id(), other);
-        assert!(start_time(thread_id()).is_some());
+        assert!(matches!(fate(thread_id()), Fate::There(_)));
     }
 
     fn blocked(signal: i32) -> bool {

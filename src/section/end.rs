@@ -76,8 +76,10 @@ impl Ctx {
             return;
         };
         if state.is_by(SlabKind::Owned, body.index) {
-            mapping.unpublish(block);
-            body.cache.put(mapping, magazines, free.offset, block.class);
+            // One that the section freed twice is put back once.
+            if mapping.unpublish(block) {
+                body.cache.put(mapping, magazines, free.offset, block.class);
+            }
             return;
         }
         let index = body.index;

@@ -38,6 +38,18 @@ impl Forked {
         }
     }
 
+    /// Whether the child has ended by now.
+    pub fn ended(&mut self) -> bool {
+        let mut status = 0;
+        if self.status.is_none()
+            // SAFETY: asks about a child of ours.
+            && unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) } == self.pid
+        {
+            self.status = Some(status);
+        }
+        self.status.is_some()
+    }
+
     /// Kills the child at once, and waits until the kernel has cleared it away.
     pub fn kill(&mut self) {
         self.signal(libc::SIGKILL);

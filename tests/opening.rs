@@ -1,0 +1,241 @@
+//! Opening again and again, by many at once, while others grow the arena.
+
+mod common;
+
+use common::{Forked, PATIENCE, Random};
+use sharena::{Arena, Error, RelPtr, sync::Mutex};
+use std::{
+    alloc::Layout,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering::*},
+    },
+    thread,
+    time::Instant,
+};
+
+/// A directory on a file system in memory, which goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("/dev/shm/sharena-opening-{name}-{}", std::process::id());
+        let path = PathBuf::from(name);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn create(path: &Path) -> Arena {
+    // SAFETY: only the tests use the file, through sharena.
+    unsafe { Arena::options().max_size(16 << 20).slots(16).create(path) }.unwrap()
+}
+
+fn open(path: &Path) -> Result<Arena, Error> {
+    // SAFETY: as above.
+    unsafe { Arena::open(path) }
+}
+
+#[test]
+fn one_process_opens_and_closes_it_many_times() {
+    let scratch = Scratch::new("again");
+    let path = scratch.path("arena");
+    drop(create(&path));
+    for round in 0..100 {
+        let arena = open(&path).unwrap();
+        let count = arena.root::<Mutex<u64>>("count").unwrap();
+        let mut count = count.lock().unwrap();
+        assert_eq!(*count, round);
+        *count += 1;
+    }
+    let arena = open(&path).unwrap();
+    arena.root::<Mutex<u64>>("other").unwrap();
+    for name in ["count", "other"] {
+        arena.remove(name).unwrap();
+    }
+    assert!(arena.check().is_clean(), "{}", arena.check());
+    assert_eq!(arena.check().blocks(), 0, "handles of closed arenas count");
+}
+
+/// A copy is another arena's life: its slots are all of the dead, and only one of those who open it
+/// may say so.
+#[test]
+fn many_threads_open_a_copy_at_once() {
+    let scratch = Scratch::new("copy");
+    let path = scratch.path("arena");
+    let arena = create(&path);
+    *arena.root::<Mutex<u64>>("count").unwrap().lock().unwrap() = 1;
+    drop(arena);
+    let mut random = Random(2);
+    for round in 0..800 {
+        let copy = scratch.path(&format!("copy-{round}"));
+        fs::copy(&path, &copy).unwrap();
+        let barrier = Barrier::new(4);
+        thread::scope(|scope| {
+            let opener = |pause: u64| {
+                barrier.wait();
+                (0..pause).for_each(|_| std::hint::spin_loop());
+                let arena = open(&copy).unwrap();
+                let count = arena.find::<Mutex<u64>>("count").unwrap();
+                for _ in 0..100 {
+                    *count.lock().unwrap() += 1;
+                }
+            };
+            let pauses = [(); 4].map(|()| random.below(4000));
+            let openers = pauses.map(|pause| scope.spawn(move || opener(pause)));
+            // The copy is unmapped when the threads have really ended.
+            for opener in openers {
+                opener.join().unwrap();
+            }
+        });
+        let arena = open(&copy).unwrap();
+        let count = *arena.find::<Mutex<u64>>("count").unwrap().lock().unwrap();
+        assert_eq!(count, 401, "who had opened it was taken for dead");
+        assert!(arena.check().is_ok(), "{}", arena.check());
+        drop(arena);
+        fs::remove_file(&copy).unwrap();
+    }
+}
+
+#[test]
+fn many_processes_open_a_copy_at_once() {
+    let scratch = Scratch::new("copies");
+    let path = scratch.path("arena");
+    let arena = create(&path);
+    *arena.root::<Mutex<u64>>("count").unwrap().lock().unwrap() = 1;
+    drop(arena);
+    for round in 0..30 {
+        let copy = scratch.path(&format!("copy-{round}"));
+        fs::copy(&path, &copy).unwrap();
+        let children: Vec<_> = (0..6)
+            .map(|_| {
+                Forked::run(|| {
+                    let arena = open(&copy).unwrap();
+                    let count = arena.find::<Mutex<u64>>("count").unwrap();
+                    for _ in 0..100 {
+                        *count.lock().unwrap() += 1;
+                    }
+                    0
+                })
+            })
+            .collect();
+        children.into_iter().for_each(Forked::succeed);
+        let arena = open(&copy).unwrap();
+        let count = *arena.find::<Mutex<u64>>("count").unwrap().lock().unwrap();
+        assert_eq!(count, 601, "who had opened it was taken for dead");
+        drop(arena);
+        fs::remove_file(&copy).unwrap();
+    }
+}
+
+/// Whoever opens reads the file's length and the committed size, which both change meanwhile.
+#[test]
+fn opened_while_it_grows() {
+    let scratch = Scratch::new("grows");
+    for round in 0..20 {
+        let path = scratch.path(&format!("arena-{round}"));
+        // SAFETY: only this test uses the file.
+        let arena = unsafe { Arena::options().max_size(64 << 20).create(&path) }.unwrap();
+        let openers: Vec<_> = (0..2)
+            .map(|_| {
+                Forked::run(|| {
+                    let began = Instant::now();
+                    // The mapping of before the fork must not be found again.
+                    loop {
+                        // SAFETY: as above.
+                        let found = unsafe {
+                            Arena::options()
+                                .access(sharena::Access::ReadOnly)
+                                .open(&path)
+                        };
+                        match found {
+                            Ok(arena) if arena.stats().committed > 40 << 20 => return 0,
+                            Ok(_) if began.elapsed() < PATIENCE => {}
+                            Ok(_) => return 2,
+                            Err(error) => {
+                                eprintln!("{error}");
+                                return 1;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let layout = Layout::from_size_align(64 << 10, 8).unwrap();
+        let mut blocks = Vec::new();
+        while let Ok(block) = arena.alloc(layout) {
+            blocks.push(block);
+        }
+        drop(blocks);
+        openers.into_iter().for_each(Forked::succeed);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn options_that_ask_for_more_than_there_are_addresses() {
+    Forked::run(|| {
+        let limit = libc::rlimit {
+            rlim_cur: 1 << 20,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: a valid limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+        let many = Arena::options().slots(512).anonymous();
+        let large = Arena::options().initial_size(16 << 20).anonymous();
+        let refused = |result| matches!(result, Err(Error::NoAddressSpace { .. }));
+        i32::from(!refused(many)) | i32::from(!refused(large)) << 1
+    })
+    .succeed();
+}
+
+#[test]
+fn the_umask_does_not_matter() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("umask");
+    Forked::run(|| {
+        // SAFETY: a child of one thread.
+        unsafe { libc::umask(0o777) };
+        let path = scratch.path("arena");
+        // SAFETY: only this test uses the file.
+        let arena = unsafe { Arena::options().max_size(1 << 20).mode(0o640).create(&path) };
+        let mode = fs::metadata(&path).map(|found| found.permissions().mode() & 0o777);
+        i32::from(arena.is_err() || !matches!(mode, Ok(0o640)))
+    })
+    .succeed();
+}
+
+/// Blocks of a mapping that goes and comes again lie at the same offsets, if not addresses.
+#[test]
+fn offsets_outlive_a_mapping() {
+    let scratch = Scratch::new("offsets");
+    let path = scratch.path("arena");
+    let arena = create(&path);
+    let pointer: RelPtr<u64> = arena.alloc_value(77).unwrap().into_raw().unwrap();
+    drop(arena);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let arena = open(&path).unwrap();
+            // SAFETY: made from a value above, and used by nobody else.
+            assert_eq!(unsafe { *pointer.resolve(&arena).unwrap() }, 77);
+            // SAFETY: as above.
+            unsafe { arena.dealloc(pointer).unwrap() };
+            done.store(true, Release);
+        });
+    });
+    assert!(done.load(Acquire));
+    assert!(open(&path).unwrap().check().is_clean());
+}
