@@ -31,7 +31,7 @@ fn lookup<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
 }
 
 /// The same without the lock, where it cannot be taken. What its holder has linked and not committed
-/// yet is not there: it would go again if the holder died.
+/// yet is not there (D2): it would go again if the holder died.
 fn lookup_committed<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
     let entry = lookup(mapping, name)?;
     if is_pending(mapping, entry.offset) {

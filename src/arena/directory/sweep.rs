@@ -48,7 +48,7 @@ pub(in crate::arena) fn sweep(arena: &Arena) -> Result {
 /// A process that is gone may have died in a section under a lock of the root, or with permits of
 /// it: what its journals say is done first, since it must not be done to whoever has the blocks
 /// next. (The kernel marks a dead process's threads before it drops the byte that tells of its
-/// death.) Where others are at that, the root is left to a later sweep.
+/// death.) Where others are at that, the root is left to a later sweep (D5).
 fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     let mapping = writer.mapping();
     let mut left = false;
