@@ -32,7 +32,7 @@ pub(crate) enum Backing {
 ///
 /// The kernel drops a lock when the last process that has its description goes. So a child keeps
 /// the description of its parent, and with it what the parent locked, whose handles it has too;
-/// for locks of its own, and to see those of its parent, it needs one of its own.
+/// for locks of its own, and to see those of its parent, it needs one of its own (D4).
 pub(crate) struct Locks {
     latest: AtomicPtr<Description>,
 }

@@ -11,8 +11,8 @@ use std::{collections::HashSet, sync::atomic::Ordering::*};
 
 /// Looks at every block that is given out.
 pub(super) fn compare(mapping: &Mapping, walk: &mut Walk<'_, Found<'_>>, journaled: &HashSet<u64>) {
-    for_each_block(mapping, |offset, size| {
-        let reached = walk.has_reached(offset);
+    for_each_block(mapping, |slab, index, offset, size| {
+        let reached = walk.has_reached(slab, index);
         let report = &mut *walk.visitor.report;
         report.blocks += 1;
         report.bytes += size;
@@ -26,8 +26,8 @@ pub(super) fn compare(mapping: &Mapping, walk: &mut Walk<'_, Found<'_>>, journal
     });
 }
 
-/// Calls `f` with the offset and size of every block that is given out.
-pub(in crate::arena) fn for_each_block(mapping: &Mapping, mut f: impl FnMut(u64, u64)) {
+/// Calls `f` for every block that is given out: slab, index in it, offset, size.
+fn for_each_block(mapping: &Mapping, mut f: impl FnMut(usize, usize, u64, u64)) {
     for slab in 0..mapping.watermark() {
         let state = mapping.state(slab);
         match state.kind() {
@@ -36,14 +36,19 @@ pub(in crate::arena) fn for_each_block(mapping: &Mapping, mut f: impl FnMut(u64,
             }
             Some(SlabKind::Span) => {
                 let size = (mapping.span_slabs(slab) as u64) << mapping.geometry().slab_shift;
-                f(mapping.slab_at(slab), size);
+                f(slab, 0, mapping.slab_at(slab), size);
             }
             _ => {}
         }
     }
 }
 
-fn blocks_in(mapping: &Mapping, slab: usize, class: usize, f: &mut impl FnMut(u64, u64)) {
+fn blocks_in(
+    mapping: &Mapping,
+    slab: usize,
+    class: usize,
+    f: &mut impl FnMut(usize, usize, u64, u64),
+) {
     let bitmaps = mapping.bitmaps(slab);
     let blocks = mapping.blocks_of(class);
     for word in 0..blocks.div_ceil(64) {
@@ -54,7 +59,8 @@ fn blocks_in(mapping: &Mapping, slab: usize, class: usize, f: &mut impl FnMut(u6
             bits &= bits - 1;
             if index < blocks {
                 let block = Block { slab, class, index };
-                f(mapping.offset_of_block(block), size_of_class(class) as u64);
+                let offset = mapping.offset_of_block(block);
+                f(slab, index, offset, size_of_class(class) as u64);
             }
         }
     }

@@ -20,6 +20,7 @@ mod maps;
 mod owned;
 mod plan;
 mod pointers;
+mod reached;
 mod walker;
 
 pub(super) use containers::check_holder;
@@ -28,7 +29,7 @@ pub(super) use owned::free_owned;
 pub(super) use plan::{Plan, Purpose};
 pub(super) use walker::{Edge, Visitor, Walk};
 
-use crate::{layout::SlabKind, mapping::Mapping};
+use crate::{heap::Allocation, layout::SlabKind, mapping::Mapping};
 
 /// A block that is given out, as the heap knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,12 +37,29 @@ pub(super) struct Block {
     pub(super) offset: u64,
     /// All of its bytes may be used.
     pub(super) size: u64,
+    /// Its slab, how many blocks that has, and which of them it is.
+    slab: usize,
+    blocks: usize,
+    index: usize,
 }
 
 /// The block that begins at `offset`, if it is given out.
 pub(super) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
+    let found = mapping.find(offset).ok()?;
     let size = mapping.usable_size(offset).ok()? as u64;
-    Some(Block { offset, size })
+    let (slab, blocks, index) = match found {
+        Allocation::Block { block, .. } => {
+            (block.slab, mapping.blocks_of(block.class), block.index)
+        }
+        Allocation::Span { head, .. } => (head, 1, 0),
+    };
+    Some(Block {
+        offset,
+        size,
+        slab,
+        blocks,
+        index,
+    })
 }
 
 /// The block in which `offset` lies, if it is given out.

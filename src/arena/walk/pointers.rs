@@ -29,7 +29,7 @@ impl<V: Visitor> Walk<'_, V> {
             return false;
         }
         debug_assert!(!self.strict);
-        self.mark(block.offset);
+        self.mark(&block);
         self.value(plan, of, to);
         true
     }

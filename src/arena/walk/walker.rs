@@ -4,6 +4,7 @@ use super::{
     Block, Plan, block_at, bytes,
     maps::Pairs,
     plan::{Look, Parts},
+    reached::Reached,
 };
 use crate::{
     arena::check::Kind,
@@ -11,10 +12,7 @@ use crate::{
     mapping::Mapping,
     share::{Primitive, TypeIndex},
 };
-use std::{
-    collections::{HashMap, hash_map},
-    fmt,
-};
+use std::{collections::HashMap, fmt};
 
 /// That a container owns a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +55,7 @@ pub(in crate::arena) struct Walk<'m, V> {
     pub(super) mapping: &'m Mapping,
     pub(in crate::arena) visitor: V,
     /// The blocks that were reached, and by whom.
-    reached: HashMap<u64, u64>,
+    reached: Reached,
     /// Whether what makes no sense is told to the visitor: not behind raw pointers (W5).
     pub(super) strict: bool,
     /// Bytes that may still be walked over, behind raw pointers.
@@ -70,21 +68,21 @@ impl<'m, V: Visitor> Walk<'m, V> {
         Walk {
             mapping,
             visitor,
-            reached: HashMap::new(),
+            reached: Reached::default(),
             strict: true,
             budget: u64::MAX,
             jobs: Vec::new(),
         }
     }
 
-    /// Whether the walk reached the block that begins at `offset`.
-    pub(in crate::arena) fn has_reached(&self, offset: u64) -> bool {
-        self.reached.contains_key(&offset)
+    /// Whether the walk reached that block of that slab.
+    pub(in crate::arena) fn has_reached(&self, slab: usize, index: usize) -> bool {
+        self.reached.contains(slab, index)
     }
 
-    /// Notes that something leads to the block that begins at `offset`.
-    pub(super) fn mark(&mut self, offset: u64) {
-        self.reached.entry(offset).or_insert(0);
+    /// Notes that a raw pointer leads into a block.
+    pub(super) fn mark(&mut self, block: &Block) {
+        self.reached.mark(block);
     }
 
     /// Walks over the value at `at`, which is of the plan's type `of`.
@@ -152,21 +150,17 @@ impl<'m, V: Visitor> Walk<'m, V> {
             );
             return None;
         };
-        match self.reached.entry(offset) {
-            hash_map::Entry::Vacant(entry) => entry.insert(owner),
-            hash_map::Entry::Occupied(entry) => {
-                let other = *entry.get();
-                self.wrong(
-                    Kind::TwoOwners,
-                    owner,
-                    format_args!(
-                        "expected to be the only owner of the block at {offset:#x}, found another \
-                         at {other:#x}"
-                    ),
-                );
-                return None;
-            }
-        };
+        if let Some(other) = self.reached.insert(&block, owner) {
+            self.wrong(
+                Kind::TwoOwners,
+                owner,
+                format_args!(
+                    "expected to be the only owner of the block at {offset:#x}, found another \
+                     at {other:#x}"
+                ),
+            );
+            return None;
+        }
         let fits = needed.is_some_and(|needed| needed <= block.size);
         if !fits {
             let needed: &dyn fmt::Display = match &needed {
