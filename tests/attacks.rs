@@ -261,7 +261,8 @@ fn locks_that_plain_code_moves_are_free_in_the_end() {
             *locks[1].lock()? += 100;
             *top.lock()? += 1;
             locks.rotate_left(1);
-            mem::swap(&mut locks[0], &mut Mutex::new(7));
+            let mut other = Mutex::new(7);
+            mem::swap(&mut locks[0], &mut other);
             Ok(())
         })
         .unwrap();
@@ -311,6 +312,22 @@ fn a_guard_that_leaves_its_section_keeps_its_lock() {
     assert!(!is_held(&one) && !is_held(&two));
     assert_eq!(*one.lock().unwrap(), 1);
     assert_eq!(*two.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_root_whose_value_cannot_be_made_leaves_nothing() {
+    #[derive(Share, Debug)]
+    #[repr(C)]
+    struct Never(u64);
+    impl Default for Never {
+        fn default() -> Self {
+            panic!("there is none")
+        }
+    }
+    let arena = Arena::in_memory().unwrap();
+    let made = catch_unwind(AssertUnwindSafe(|| arena.root::<Never>("never")));
+    assert!(made.is_err());
+    assert!(arena.check().is_clean(), "{}", arena.check());
 }
 
 #[test]

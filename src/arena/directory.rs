@@ -374,13 +374,13 @@ struct New<T: Share> {
 
 impl<T: Share + Default> New<T> {
     fn build(writer: Writer, fill: impl FnOnce(&mut T) -> Result) -> Result<Self> {
-        let layout = Layout::new::<T>();
-        let block = writer.alloc(layout)?;
+        // The program's own code, which may panic: before there is a block to lose.
+        let default = T::default();
+        let block = writer.alloc(Layout::new::<T>())?;
         let place = writer
             .base()
             .wrapping_add(block.offset as usize)
             .cast::<T>();
-        let default = T::default();
         // SAFETY: a block of the right size and alignment, allocated just now.
         unsafe { place.write(default) };
         let mut new = New {
