@@ -23,6 +23,9 @@ use std::{
 
 /// The longest name of a root.
 const LONGEST_NAME: usize = 255;
+/// A process has no more handles of a root than this: they are counted in 32 bits, and a count that
+/// went round would free what has handles.
+pub(super) const MOST_HANDLES: u32 = u32::MAX / 2;
 /// More roots than this in one list are taken for a damaged list.
 const LONGEST_LIST: usize = 1 << 20;
 
@@ -269,7 +272,12 @@ fn handle<T: Share>(arena: &Arena, ctx: &Ctx, entry: &Entry<'_>) -> Result<Root<
     let cell = entry
         .cell(process)
         .ok_or_else(|| Error::damaged("a root has no room for this process"))?;
-    cell.fetch_add(1, AcqRel);
+    if cell.fetch_add(1, AcqRel) >= MOST_HANDLES {
+        cell.fetch_sub(1, AcqRel);
+        return Err(Error::damaged(format!(
+            "a root has more than {MOST_HANDLES} handles in one process"
+        )));
+    }
     let value = mapping
         .address(entry.value(), size_of::<T>())
         .ok_or_else(|| Error::damaged("a root's value leads nowhere"))?;
@@ -576,6 +584,25 @@ static_assertions::const_assert_eq!(offset_of!(RootEntry, next), 0);
 #[cfg(test)]
 mod tests {
     use crate::{Arena, Error, collections, sync::Mutex};
+
+    /// Programs that forget handles cannot make their count go round.
+    #[test]
+    fn handles_are_limited() {
+        let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+        let root = arena.root::<Mutex<u64>>("root").unwrap();
+        let entry = super::all_entries(arena.mapping()).next().unwrap();
+        let cell = entry.cell(0).unwrap();
+        cell.fetch_add(super::MOST_HANDLES - 2, super::AcqRel);
+        let last = arena.root::<Mutex<u64>>("root").unwrap();
+        assert!(matches!(
+            arena.root::<Mutex<u64>>("root"),
+            Err(Error::Damaged { .. })
+        ));
+        drop(last);
+        assert!(arena.root::<Mutex<u64>>("root").is_ok());
+        cell.fetch_sub(super::MOST_HANDLES - 2, super::AcqRel);
+        drop(root);
+    }
 
     /// Freeing must not need the memory that it frees.
     #[test]
