@@ -9,7 +9,7 @@ use crate::{
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
-    mapping::{Access, Backing, Mapping, register},
+    mapping::{Access, Backing, Locks, Mapping, register},
     os,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -120,7 +120,7 @@ fn commit_first(options: &Options, file: &File, geometry: &Geometry) -> Result {
         .map_err(|source| Error::os("map the new file", source))?;
     let backing = Backing::File {
         file: duplicate(file)?,
-        locks: duplicate(file)?,
+        locks: Locks::new(duplicate(file)?),
         identity: identity(file)?,
         path: None,
     };

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     journal,
     layout::{ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, MAGIC},
-    mapping::{Access, Backing, Mapping, find_file, register},
+    mapping::{Access, Backing, Locks, Mapping, find_file, register},
     os::{
         self,
         file::{Hold, Identity},
@@ -74,7 +74,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
         .map_err(|source| Error::os("open the arena's file anew", source))?;
     let backing = Backing::File {
         file,
-        locks,
+        locks: Locks::new(locks),
         identity,
         path,
     };
@@ -310,7 +310,9 @@ fn announce_reader(mapping: &Mapping) -> Result {
     let Backing::File { locks, .. } = &mapping.backing else {
         return Ok(());
     };
-    os::file::lock_byte(locks, READERS_BYTE, Hold::Shared)
+    locks
+        .of_this_process()
+        .and_then(|own| os::file::lock_byte(own, READERS_BYTE, Hold::Shared))
         .map_err(|source| Error::os("lock the arena's file", source))
 }
 
@@ -320,6 +322,7 @@ pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) 
         return free().map(|()| true);
     };
     let os = |source| Error::os("lock the arena's file", source);
+    let locks = locks.of_this_process().map_err(os)?;
     if !os::file::try_lock_byte(locks, READERS_BYTE, Hold::Exclusive).map_err(os)? {
         return Ok(false);
     }
@@ -353,6 +356,7 @@ fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
         return Ok(());
     };
     let os = |source| Error::os("lock the arena's file", source);
+    let locks = locks.of_this_process().map_err(os)?;
     os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
     let done = (|| {
         if is_same_life(mapping, identity)? {

@@ -9,42 +9,12 @@ use crate::{
     error::{Error, Result},
     journal::Claim,
     mapping::{Backing, Mapping},
-    os::{self, file::Hold, memory::Wiped},
+    os::{self, file::Hold},
 };
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
 /// The first of the bytes that stand for processes.
 const FIRST_BYTE: u64 = (1 << 62) + 16;
-
-/// A number of this process that differs in a forked child. Never 0.
-pub(super) fn generation() -> u64 {
-    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let mut page = PAGE.load(Acquire);
-    if page.is_null() {
-        let fresh = Wiped::map(8).expect("no memory for one page");
-        let made = fresh.as_ptr().cast();
-        match PAGE.compare_exchange(std::ptr::null_mut(), made, AcqRel, Acquire) {
-            Ok(_) => {
-                fresh.leak();
-                page = made;
-            }
-            Err(theirs) => page = theirs,
-        }
-    }
-    // SAFETY: mapped, zeroed at first and in a child, aligned, never unmapped.
-    let word = unsafe { &*page };
-    match word.load(Acquire) {
-        0 => {
-            let new = NEXT.fetch_add(1, Relaxed);
-            match word.compare_exchange(0, new, AcqRel, Acquire) {
-                Ok(_) => new,
-                Err(theirs) => theirs,
-            }
-        }
-        known => known,
-    }
-}
 
 /// Changes with each fork of this process: a child has the handles of before too, so those are not
 /// counted down any more. (Both before and after the fork, so that none slips in between.)
@@ -70,22 +40,18 @@ fn watch_forks() {
 /// whose process is gone, before it is used again.
 pub(super) fn entry(mapping: &Mapping, retire: impl Fn(usize) -> Result) -> Result<usize> {
     let known = mapping.process.load(Acquire);
-    let generation = generation();
+    let generation = os::process::generation();
     if known as u32 != 0 && known >> 32 == generation & 0xffff_ffff {
         return Ok(known as u32 as usize - 1);
     }
     watch_forks();
     let index = match &mapping.backing {
         Backing::Memory => 0,
-        Backing::File { locks, .. } if known == 0 => claim(mapping, locks, &retire)?,
-        // In a forked child: the parent's description would lock the parent's bytes. The new one
-        // is kept for as long as the process lives.
         Backing::File { locks, .. } => {
-            let own = os::file::reopen(locks, true)
+            let own = locks
+                .of_this_process()
                 .map_err(|source| Error::os("open the arena's file anew", source))?;
-            let index = claim(mapping, &own, &retire)?;
-            std::mem::forget(own);
-            index
+            claim(mapping, own, &retire)?
         }
     };
     let word = (generation & 0xffff_ffff) << 32 | (index as u64 + 1);
@@ -123,18 +89,26 @@ pub(super) fn is_gone(mapping: &Mapping, index: usize) -> bool {
     if index >= mapping.geometry().slots {
         return true;
     }
-    let mine = mapping.process.load(Acquire) as u32 as usize == index + 1;
-    let stored = mapping.process_entry(index).claim.load(Acquire);
-    if mine || stored == 0 {
-        return !mine;
+    if is_mine(mapping, index) {
+        return false;
+    }
+    if mapping.process_entry(index).claim.load(Acquire) == 0 {
+        return true;
     }
     match &mapping.backing {
+        // A description that a child has from its parent would not see the parent's own lock.
         Backing::File { locks, .. } => {
-            matches!(
-                os::file::byte_held(locks, FIRST_BYTE + index as u64),
-                Ok(false)
-            )
+            let held = locks
+                .of_this_process()
+                .and_then(|own| os::file::byte_held(own, FIRST_BYTE + index as u64));
+            matches!(held, Ok(false))
         }
         Backing::Memory => false,
     }
+}
+
+/// Whether the entry is this process's, and not its parent's.
+fn is_mine(mapping: &Mapping, index: usize) -> bool {
+    let known = mapping.process.load(Acquire);
+    known as u32 as usize == index + 1 && known >> 32 == os::process::generation() & 0xffff_ffff
 }

@@ -4,6 +4,7 @@ use super::{Arena, directory, process};
 use crate::{
     error::{Error, Result},
     layout::RootEntry,
+    os,
     share::Share,
     sync::Mutex,
 };
@@ -52,7 +53,7 @@ struct Hold {
 impl Hold {
     /// Whether the handle is this process's alone: not its parent's, and no child has it too.
     fn is_sole(&self) -> bool {
-        self.generation == process::generation() && self.forks == process::forks()
+        self.generation == os::process::generation() && self.forks == process::forks()
     }
 }
 
@@ -71,7 +72,7 @@ impl<T: Share> Root<T> {
             hold: Hold {
                 entry,
                 process,
-                generation: process::generation(),
+                generation: os::process::generation(),
                 forks: process::forks(),
             },
         }
@@ -168,7 +169,7 @@ impl<T: Share> Clone for Root<T> {
         // In a forked child the parent's count stands for the child's handles too: it is not
         // lowered for those of before the fork.
         let mut hold = Hold { ..self.hold };
-        if hold.generation == process::generation()
+        if hold.generation == os::process::generation()
             && let Some(cell) = self.cell()
         {
             if cell.fetch_add(1, AcqRel) >= directory::MOST_HANDLES {

@@ -18,7 +18,7 @@ mod slots;
 
 pub(crate) use immediate::Immediate;
 pub(crate) use recover::{
-    Depth, is_dead, link_life, reap, recover, recover_all, second_opinion, unlink_life,
+    Depth, is_dead, link_life, reap, recover, recover_all, resolve_all, second_opinion, unlink_life,
 };
 pub(crate) use replay::LogReader;
 pub(crate) use slots::{Claim, claim_slot, next_generation, release_slot, reserved_slots, tag_of};

@@ -156,6 +156,21 @@ pub(crate) fn recover_all(mapping: &Mapping) -> Result {
     })
 }
 
+/// Recovers every dead slot, also those that the kernel lost track of. Says whether none is left
+/// whose journal is not resolved: another recoverer may be at it.
+///
+/// # Errors
+///
+/// As [`recover_all`].
+pub(crate) fn resolve_all(mapping: &Mapping) -> Result<bool> {
+    let working = reserved_slots(mapping)..mapping.slots_high();
+    working
+        .clone()
+        .for_each(|slot| second_opinion(mapping, slot));
+    recover_all(mapping)?;
+    Ok(!working.into_iter().any(|slot| is_dead(mapping, slot)))
+}
+
 /// A reserved slot has no journal, no slab and no permit: a dead one is taken over directly.
 fn take_dead_reserved(mapping: &Mapping) -> Option<usize> {
     (0..reserved_slots(mapping)).find(|&slot| {
@@ -230,10 +245,7 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
             .count()
     };
     let before = taken(mapping);
-    for slot in reserved_slots(mapping)..mapping.slots_high() {
-        second_opinion(mapping, slot);
-    }
-    recover_all(mapping)?;
+    resolve_all(mapping)?;
     while let Some(slot) = take_dead_reserved(mapping) {
         mapping.life(slot).store(0, Release);
         release_slot(mapping, slot);

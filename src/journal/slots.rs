@@ -118,6 +118,11 @@ pub(crate) fn claim_reserved(mapping: &Mapping) -> Option<usize> {
 fn begin(mapping: &Mapping, slot: usize) {
     let high = &mapping.header().slots_high;
     high.fetch_max(slot as u32 + 1, AcqRel);
+    for cell in &mapping.slot(slot).permits {
+        // Only a damaged arena has permits in a free slot: they would keep the thread in it.
+        cell.count.store(0, Relaxed);
+        cell.semaphore.store(0, Relaxed);
+    }
     let generation = &mapping.slot(slot).generation;
     let _ = generation.compare_exchange(0, 1, AcqRel, Relaxed);
 }

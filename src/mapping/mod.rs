@@ -12,7 +12,7 @@ mod backing;
 mod grow;
 mod table;
 
-pub(crate) use backing::Backing;
+pub(crate) use backing::{Backing, Locks};
 pub(crate) use table::{find_file, find_id, locate, mappings, register};
 
 use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, Slot};

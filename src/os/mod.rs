@@ -31,4 +31,4 @@ pub(crate) mod memory;
 pub(crate) mod process;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -3,11 +3,13 @@
 //! Nothing here decides whether somebody is alive; process numbers mean something only together
 //! with a namespace and a start time, and serve as a second opinion.
 
+use super::memory::Wiped;
 use std::{
     env, fs, io, mem,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     ptr,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering::*},
 };
 
 /// `f_type` of tmpfs.
@@ -32,6 +34,36 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(id)
+}
+
+/// A number of this process that differs in a forked child. Never 0.
+pub(crate) fn generation() -> u64 {
+    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut page = PAGE.load(Acquire);
+    if page.is_null() {
+        let fresh = Wiped::map(8).expect("no memory for one page");
+        let made = fresh.as_ptr().cast();
+        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
+            Ok(_) => {
+                fresh.leak();
+                page = made;
+            }
+            Err(theirs) => page = theirs,
+        }
+    }
+    // SAFETY: mapped, zeroed at first and in a child, aligned, never unmapped.
+    let word = unsafe { &*page };
+    match word.load(Acquire) {
+        0 => {
+            let new = NEXT.fetch_add(1, Relaxed);
+            match word.compare_exchange(0, new, AcqRel, Acquire) {
+                Ok(_) => new,
+                Err(theirs) => theirs,
+            }
+        }
+        known => known,
+    }
 }
 
 /// Inode of the namespace in which this process has its number; 0 when unknown.

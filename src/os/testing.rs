@@ -6,14 +6,14 @@ use std::{
 };
 
 /// A forked child, killed and reaped when dropped.
-pub(super) struct Child {
-    pub(super) pid: libc::pid_t,
+pub(crate) struct Child {
+    pub(crate) pid: libc::pid_t,
     reaped: bool,
 }
 
 impl Child {
     /// Forks; the child runs `f` and leaves with status 0, or 101 if it panicked.
-    pub(super) fn fork(f: impl FnOnce()) -> Child {
+    pub(crate) fn fork(f: impl FnOnce()) -> Child {
         // SAFETY: the child runs `f` only, which the tests keep free of locks of other threads.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork failed");
@@ -30,7 +30,7 @@ impl Child {
     }
 
     /// Waits for the child and returns its wait status.
-    pub(super) fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         let mut status = 0;
         // SAFETY: plain waitpid on our own child.
         assert_eq!(unsafe { libc::waitpid(self.pid, &mut status, 0) }, self.pid);
@@ -39,25 +39,25 @@ impl Child {
     }
 
     /// Waits until the child, traced, stops or ends; returns its wait status.
-    pub(super) fn wait_for_stop(&mut self) -> i32 {
+    pub(crate) fn wait_for_stop(&mut self) -> i32 {
         let status = self.wait();
         self.reaped = !libc::WIFSTOPPED(status);
         status
     }
 
     /// Waits, and asserts that the child left with status 0.
-    pub(super) fn succeed(mut self) {
+    pub(crate) fn succeed(mut self) {
         assert_eq!(self.wait(), 0, "the child failed");
     }
 
     /// Kills and reaps the child.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal(libc::SIGKILL);
         self.wait();
     }
 
     /// Sends a signal.
-    pub(super) fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: our own child that was not reaped yet.
         unsafe { libc::kill(self.pid, signal) };
     }
@@ -73,7 +73,7 @@ impl Drop for Child {
 }
 
 /// Sleeps for ever, until a signal ends the process.
-pub(super) fn sleep_for_ever() -> ! {
+pub(crate) fn sleep_for_ever() -> ! {
     loop {
         // SAFETY: plain pause.
         unsafe { libc::pause() };
@@ -81,7 +81,7 @@ pub(super) fn sleep_for_ever() -> ! {
 }
 
 /// Polls until `done`, failing after ten seconds.
-pub(super) fn eventually(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(

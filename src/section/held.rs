@@ -142,6 +142,13 @@ impl Ctx {
         }
     }
 
+    /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some
+    /// are, or while it builds a value.
+    pub(crate) fn may_move_locks(&self) -> bool {
+        let held = &self.body().held;
+        self.guards != 0 && (held.is_empty() || held.iter().any(|held| (held.encloses)()))
+    }
+
     /// Counts a raw lock, which is no part of a section, but names the slot's generation too.
     pub(crate) fn raw_lock_taken(&mut self) {
         self.raw_locks += 1;

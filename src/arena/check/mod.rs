@@ -23,10 +23,10 @@ pub use report::{Problem, ProblemKind, Report, Unowned};
 use super::{Arena, walk};
 use crate::{
     journal,
-    layout::{Tag, WAITERS_BIT},
+    layout::{Header, Tag, WAITERS_BIT},
     mapping::{Access, Backing, Mapping},
 };
-use std::{collections::HashSet, fmt, sync::atomic::Ordering::*};
+use std::{collections::HashSet, fmt, mem::offset_of, sync::atomic::Ordering::*};
 use walk::{Plan, Visitor, Walk};
 
 pub(super) fn check(arena: &Arena) -> Report {
@@ -94,14 +94,14 @@ impl Check<'_> {
         if committed > slabs {
             self.wrong(
                 Kind::Header,
-                at(std::mem::offset_of!(crate::layout::Header, committed)),
+                at(offset_of!(Header, committed)),
                 format_args!("expected at most {slabs} committed slabs, found {committed}"),
             );
         }
         if watermark > committed {
             self.wrong(
                 Kind::Header,
-                at(std::mem::offset_of!(crate::layout::Header, watermark)),
+                at(offset_of!(Header, watermark)),
                 format_args!("expected a watermark of at most {committed}, found {watermark}"),
             );
         }
@@ -109,18 +109,23 @@ impl Check<'_> {
         if high > self.mapping.geometry().slots {
             self.wrong(
                 Kind::Header,
-                at(std::mem::offset_of!(crate::layout::Header, slots_high)),
+                at(offset_of!(Header, slots_high)),
                 format_args!(
                     "expected at most {} slots, found {high}",
                     self.mapping.geometry().slots
                 ),
             );
         }
+        let next_root = header.next_root.load(Acquire);
+        if next_root == 0 || next_root >> 63 != 0 {
+            self.wrong(
+                Kind::Header,
+                at(offset_of!(Header, next_root)),
+                format_args!("expected the number of the next root, found {next_root:#x}"),
+            );
+        }
         let word = header.directory.0.load(Acquire);
-        self.tag(
-            at(std::mem::offset_of!(crate::layout::Header, directory)),
-            word & !WAITERS_BIT,
-        );
+        self.tag(at(offset_of!(Header, directory)), word & !WAITERS_BIT);
         self.length()
     }
 
@@ -134,7 +139,7 @@ impl Check<'_> {
         if found < expected {
             self.wrong(
                 Kind::Header,
-                std::mem::offset_of!(crate::layout::Header, committed) as u64,
+                offset_of!(Header, committed) as u64,
                 format_args!("expected a file of at least {expected} bytes, found {found}"),
             );
         }

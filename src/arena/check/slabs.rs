@@ -4,8 +4,9 @@ use super::{Check, Kind};
 use crate::{
     heap::classes::size_of_class,
     layout::{SlabKind, SlabState},
+    mapping::Backing,
 };
-use std::sync::atomic::Ordering::*;
+use std::{os::unix::fs::FileExt, sync::atomic::Ordering::*};
 
 impl Check<'_> {
     pub(super) fn slabs(&mut self) {
@@ -25,6 +26,49 @@ impl Check<'_> {
                 );
             }
             self.slab(slab, kind, state);
+        }
+        self.states_to_come();
+    }
+
+    /// The states of slabs that are not committed yet are those of free slabs which never were
+    /// anything else. They are read as a file is: there may be no memory behind them.
+    fn states_to_come(&mut self) {
+        let geometry = *self.mapping.geometry();
+        let mut slab = self.mapping.committed();
+        let mut bytes = vec![0; 1 << 16];
+        while slab < geometry.slabs {
+            let len = bytes.len().min((geometry.slabs - slab) * 8);
+            let chunk = &mut bytes[..len];
+            if !self.read_uncommitted(geometry.states_at + slab as u64 * 8, chunk) {
+                return;
+            }
+            if let Some(found) = chunk.iter().position(|&byte| byte != 0) {
+                self.slab_wrong(
+                    slab + found / 8,
+                    format_args!("expected no state of a slab that is not committed, found one"),
+                );
+                return;
+            }
+            slab += len / 8;
+        }
+    }
+
+    /// Reads what may lie behind the file's end, or in a hole of it: zeroes, then.
+    fn read_uncommitted(&self, at: u64, into: &mut [u8]) -> bool {
+        match &self.mapping.backing {
+            Backing::File { file, .. } => {
+                into.fill(0);
+                file.read_at(into, at).is_ok()
+            }
+            Backing::Memory => {
+                // SAFETY: ordinary memory is there for the whole of the mapping, and the states lie
+                // in it; nobody claims slabs beyond the committed ones.
+                unsafe {
+                    let from = self.mapping.base().wrapping_add(at as usize);
+                    from.copy_to_nonoverlapping(into.as_mut_ptr(), into.len());
+                }
+                true
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Check, Kind};
 use crate::{
     journal::{LogReader, is_dead, reserved_slots},
-    layout::{EntryKind, LogPosition, SEGMENTS, Slot, Stamp, Tag},
+    layout::{EntryKind, LogPosition, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag},
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
@@ -64,7 +64,7 @@ impl Check<'_> {
                 format_args!("expected a dead slot to be claimed, found it free"),
             );
         }
-        self.permits(index);
+        self.permits(index, claimed);
     }
 
     /// Numbers that only count up fit where they are used.
@@ -133,19 +133,28 @@ impl Check<'_> {
         }
     }
 
-    /// Permits that a thread holds are of a semaphore that lies in the arena.
-    fn permits(&mut self, index: usize) {
+    /// Permits are held by a thread, and of a semaphore that lies in the arena.
+    fn permits(&mut self, index: usize, claimed: bool) {
         let mapping = self.mapping;
+        let at = mapping.geometry().slots_at + (index * mapping.geometry().page) as u64;
         for (cell, permit) in mapping.slot(index).permits.iter().enumerate() {
             let semaphore = permit.semaphore.load(Acquire);
             if semaphore == 0 {
                 continue;
             }
-            let size = size_of::<crate::layout::SemaphoreHeader>();
-            if semaphore % 8 != 0 || mapping.address(semaphore, size).is_none() {
+            let place = mapping.address(semaphore, size_of::<SemaphoreHeader>());
+            if !claimed {
                 self.wrong(
                     Kind::Slot,
-                    mapping.geometry().slots_at + (index * mapping.geometry().page) as u64,
+                    at,
+                    format_args!(
+                        "expected no permits in a free slot, found those of {semaphore:#x}"
+                    ),
+                );
+            } else if !semaphore.is_multiple_of(8) || place.is_none() {
+                self.wrong(
+                    Kind::Slot,
+                    at,
                     format_args!(
                         "expected permits of a semaphore in cell {cell}, found the offset \
                          {semaphore:#x}"
