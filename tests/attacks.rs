@@ -181,6 +181,155 @@ fn locks_that_move_are_not_lost() {
     child.succeed();
 }
 
+/// What a lock lies in, or plain words where it was.
+#[derive(Share)]
+#[repr(u64)]
+enum Slot {
+    Words([u64; 5]),
+    Lock(Mutex<u64>),
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot::Lock(Mutex::new(0))
+    }
+}
+
+#[test]
+fn a_retained_lock_that_is_overwritten_is_not_written_to() {
+    let arena = Arena::in_memory().unwrap();
+    let slot = arena.root::<Mutex<Slot>>("slot").unwrap();
+    // Lock words as the first thread of an arena writes them, among others.
+    let words = [1 << 16 | 4, 0, 1 << 16 | 4, 7, 1 << 16 | 4];
+    arena
+        .section(|| {
+            let mut guard = slot.lock()?;
+            let slot: &mut Slot = &mut guard;
+            if let Slot::Lock(lock) = &*slot {
+                *lock.lock()? += 1;
+            }
+            // The lock is retained, and gone.
+            *slot = Slot::Words(words);
+            Ok(())
+        })
+        .unwrap();
+    let guard = slot.lock().unwrap();
+    assert!(matches!(*guard, Slot::Words(found) if found == words));
+    drop(guard);
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+#[test]
+fn a_retained_lock_that_is_overwritten_is_not_poisoned() {
+    let arena = Arena::in_memory().unwrap();
+    let slot = arena.root::<Mutex<Slot>>("slot").unwrap();
+    let stamp = 1 << 50 | 2;
+    let words = [1 << 16 | 4, u64::MAX, stamp, u64::MAX, stamp + 1];
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        arena.section(|| {
+            let mut guard = slot.lock()?;
+            let slot: &mut Slot = &mut guard;
+            if let Slot::Lock(lock) = &*slot {
+                *lock.lock()? += 1;
+            }
+            *slot = Slot::Words(words);
+            drop(guard);
+            panic!("in the section");
+            #[allow(unreachable_code)]
+            Ok(())
+        })
+    }));
+    assert!(panicked.is_err());
+    assert!(matches!(slot.lock(), Err(Error::Poisoned)));
+    slot.clear_poison().unwrap();
+    let guard = slot.lock().unwrap();
+    assert!(matches!(*guard, Slot::Words(found) if found == words));
+}
+
+#[test]
+fn locks_that_plain_code_moves_are_free_in_the_end() {
+    let arena = Arena::in_memory().unwrap();
+    let outer = arena.root::<Mutex<[Mutex<u64>; 3]>>("outer").unwrap();
+    let top = arena.root::<Mutex<u64>>("top").unwrap();
+    arena
+        .section(|| {
+            let mut guard = outer.lock()?;
+            let locks: &mut [Mutex<u64>; 3] = &mut guard;
+            *locks[0].lock()? += 1;
+            locks.swap(0, 1);
+            *locks[0].lock()? += 10;
+            *locks[1].lock()? += 100;
+            *top.lock()? += 1;
+            locks.rotate_left(1);
+            let mut other = Mutex::new(7);
+            mem::swap(&mut locks[0], &mut other);
+            Ok(())
+        })
+        .unwrap();
+    let found = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            arena.section(|| {
+                let guard = outer.lock()?;
+                assert_eq!(*top.try_lock()?, 1);
+                Ok([
+                    *guard[0].try_lock()?,
+                    *guard[1].try_lock()?,
+                    *guard[2].try_lock()?,
+                ])
+            })
+        });
+        other.join().unwrap().unwrap()
+    });
+    assert_eq!(found, [7, 0, 10]);
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+#[test]
+fn a_guard_that_leaves_its_section_keeps_its_lock() {
+    let arena = Arena::in_memory().unwrap();
+    let [one, two] = ["one", "two"].map(|name| arena.root::<Mutex<u64>>(name).unwrap());
+    let is_held = |lock: &Mutex<u64>| {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| matches!(lock.try_lock(), Err(Error::WouldBlock)));
+            other.join().unwrap()
+        })
+    };
+    let mut kept = None;
+    arena
+        .section(|| {
+            *two.lock()? += 1;
+            kept = Some(one.lock()?);
+            Ok(())
+        })
+        .unwrap();
+    let mut guard = kept.unwrap();
+    *guard += 1;
+    // The unit goes on, with all of its locks.
+    assert!(is_held(&one) && is_held(&two));
+    assert!(matches!(two.lock(), Err(Error::NeedsSection)));
+    assert!(matches!(guard.commit(), Err(Error::NeedsSection)));
+    drop(guard);
+    assert!(!is_held(&one) && !is_held(&two));
+    assert_eq!(*one.lock().unwrap(), 1);
+    assert_eq!(*two.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_root_whose_value_cannot_be_made_leaves_nothing() {
+    #[derive(Share, Debug)]
+    #[repr(C)]
+    struct Never(u64);
+    impl Default for Never {
+        fn default() -> Self {
+            panic!("there is none")
+        }
+    }
+    let arena = Arena::in_memory().unwrap();
+    let made = catch_unwind(AssertUnwindSafe(|| arena.root::<Never>("never")));
+    assert!(made.is_err());
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
 #[test]
 fn acyclic_locking_does_not_deadlock() {
     // A then leaf, B then leaf, A then B: fine where locks are held as long as their guards. Held

@@ -324,7 +324,8 @@ impl Arena {
     ///
     /// Locks taken inside are held to the end, even where their guards go earlier. Nested calls
     /// join the outer one. Errors and panics do not undo anything: they end the section, and what
-    /// was done is kept.
+    /// was done is kept. A guard that leaves `f` keeps the unit open, with all of its locks, until
+    /// it goes.
     ///
     /// # Errors
     ///

@@ -172,7 +172,10 @@ impl<T: Share> Clone for Root<T> {
         if hold.generation == os::process::generation()
             && let Some(cell) = self.cell()
         {
-            cell.fetch_add(1, AcqRel);
+            if cell.fetch_add(1, AcqRel) >= directory::MOST_HANDLES {
+                // As `std::sync::Arc`: only a program that forgets handles gets here.
+                std::process::abort();
+            }
             hold.forks = process::forks();
         }
         Root {

@@ -24,7 +24,8 @@ pub(crate) struct Immediate {
     pub(crate) available: u32,
     /// Which of the slot's cells holds the thread's permits; none for a plain `post`.
     pub(crate) cell: Option<usize>,
-    /// Permits in that cell, afterwards; an empty cell becomes free.
+    /// Permits in that cell, afterwards. A cell without permits names the semaphore until its owner
+    /// is done with it.
     pub(crate) held: u64,
 }
 
@@ -59,9 +60,8 @@ impl Immediate {
             .cell
             .and_then(|cell| mapping.slot(slot).permits.get(cell))
         {
-            let owner = if self.held == 0 { 0 } else { self.semaphore };
             cell.count.store(self.held, Relaxed);
-            cell.semaphore.store(owner, Release);
+            cell.semaphore.store(self.semaphore, Release);
         }
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct Ctx {
     pub(super) retained: u32,
     /// Whether the thread was panicking when the scope was opened.
     pub(super) opened_in_panic: bool,
+    /// Whether the unit ends in another way than by its only guard: retained locks have moved.
+    pub(super) unusual: bool,
+    /// Raw locks that the thread holds.
+    pub(super) raw_locks: u32,
     /// Inside an operation: set while a signal handler must keep out.
     pub(super) busy: bool,
     /// The next free byte of the log, the end of its segment, and the segment's begin.

@@ -1,9 +1,9 @@
 //! The end of a section: commit, release the locks, free, empty (J8).
 
-use super::{Ctx, ctx::Deferred};
+use super::{Ctx, ctx::Deferred, held::Held};
 use crate::{
     error::Result,
-    layout::{LockWord, LogPosition, SlabKind},
+    layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
 };
 use std::{
     ptr::NonNull,
@@ -98,7 +98,8 @@ impl Ctx {
         }
     }
 
-    /// A write guard goes. Outside a scope that ends the section; inside, the lock is retained.
+    /// A write guard goes. That of the unit's only lock ends it; in a scope, or where others left
+    /// theirs, the lock is retained to the unit's end.
     #[inline(always)]
     pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
         if !self.is_own() {
@@ -106,7 +107,7 @@ impl Ctx {
             return;
         }
         self.guards -= 1;
-        if self.scopes != 0 {
+        if self.scopes | self.guards | self.retained | u32::from(self.unusual) != 0 {
             self.retain(word);
             return;
         }
@@ -123,6 +124,8 @@ impl Ctx {
         self.leave();
     }
 
+    /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
+    /// closed already.
     fn retain(&mut self, word: &LockWord) {
         let mut retained = false;
         for held in &mut self.body_mut().held {
@@ -132,6 +135,9 @@ impl Ctx {
             }
         }
         self.retained += u32::from(retained);
+        if self.scopes | self.guards == 0 {
+            self.end_unit();
+        }
     }
 
     /// Opens a scope, in which several locks belong to one unit.
@@ -151,7 +157,8 @@ impl Ctx {
         Ok(())
     }
 
-    /// Closes a scope; the outermost one commits and releases every lock.
+    /// Closes a scope. The outermost one ends the unit, unless a guard has left it: then the last of
+    /// these does.
     pub(crate) fn close_scope(&mut self) {
         if !self.is_own() {
             return;
@@ -163,28 +170,78 @@ impl Ctx {
         if !self.opened_in_panic && std::thread::panicking() {
             self.poison_held();
         }
+        if self.guards == 0 {
+            self.end_unit();
+        }
+    }
+
+    /// Commits, and releases every lock.
+    fn end_unit(&mut self) {
         self.busy = true;
         let frees = self.commit();
-        let mut held = std::mem::take(&mut self.body_mut().held);
-        self.retained = 0;
-        while let Some(held) = held.pop() {
-            // SAFETY: locks lie in the arena, whose mapping the context keeps.
-            crate::sync::release(unsafe { &*held.word });
-        }
-        self.body_mut().held = held;
+        self.release_all();
         if frees {
             self.finish();
         }
         self.leave();
     }
 
+    /// Releases the locks of the unit, of which no guard is left.
+    fn release_all(&mut self) {
+        let certain = self.certain();
+        let mut held = std::mem::take(&mut self.body_mut().held);
+        if self.unusual || certain < held.len() {
+            self.release_where_they_are(&held);
+        } else {
+            for held in held.iter().rev() {
+                // SAFETY: a lock that is where it was taken, in the arena (J4), whose mapping the
+                // context keeps.
+                crate::sync::release(unsafe { &*held.word });
+            }
+        }
+        held.clear();
+        self.retained = 0;
+        self.unusual = false;
+        self.body_mut().held = held;
+    }
+
+    /// Releases locks that may have moved, or be no locks any more: nothing is written to where
+    /// they were. All words that name this slot become free with its next generation.
+    #[cold]
+    fn release_where_they_are(&mut self, held: &[Held]) {
+        let waited = self.tag | WAITERS_BIT;
+        let words = || {
+            // SAFETY: eight aligned bytes of the arena, whose mapping the context keeps; whatever
+            // lies there, only this thread may write to it until its locks are free.
+            held.iter().map(|held| unsafe { &*held.word })
+        };
+        if self.raw_locks != 0 {
+            // These name the generation too, so it stays.
+            for word in words() {
+                crate::sync::release_if(word, self.tag);
+            }
+            return;
+        }
+        let sleepers: Vec<_> = words()
+            .filter(|word| word.0.load(Relaxed) == waited)
+            .collect();
+        crate::journal::next_generation(&self.slot().generation);
+        self.tag = crate::journal::tag_of(self.mapping(), self.index()).0;
+        for word in sleepers {
+            crate::os::futex::wake(word.futex(), 1);
+        }
+    }
+
     /// A panic in a scope poisons every lock that it wrote under, also those whose guards had gone.
     #[cold]
     fn poison_held(&mut self) {
         let this = NonNull::from(&mut *self);
+        let certain = self.certain();
         let words: Vec<_> = self.body().held.iter().map(|held| held.word).collect();
-        for word in words {
-            // SAFETY: only mutexes are held, and their word is the begin of their header (L1).
+        // The others lie in the value of one of these, which is poisoned if that was written.
+        for word in words.into_iter().take(certain) {
+            // SAFETY: only mutexes are held, and their word is the begin of their header (L1); these
+            // are where they were taken.
             let header = unsafe { &*word.cast::<crate::layout::MutexHeader>() };
             crate::sync::poison(header, super::Writer::of(this));
         }

@@ -1,17 +1,20 @@
 //! The locks that a thread's section holds.
 
-use super::Ctx;
+use super::{Ctx, nested::holds_locks};
 use crate::{
     error::{Error, Result},
     layout::LockWord,
+    share::Share,
 };
 use std::panic::Location;
 
 /// A lock that the section took.
 pub(super) struct Held {
     pub(super) word: *const LockWord,
-    /// Whether its guard lives; otherwise it is retained to the end of the scope.
+    /// Whether its guard lives; otherwise it is retained to the end of the unit.
     pub(super) guarded: bool,
+    /// Whether its value may have locks of its own in it.
+    pub(super) encloses: fn() -> bool,
     pub(super) at: &'static Location<'static>,
 }
 
@@ -67,13 +70,32 @@ impl Ctx {
 
     /// Notes a lock whose word bears this thread's tag now.
     #[inline(always)]
-    pub(crate) fn hold(&mut self, word: *const LockWord, at: &'static Location<'static>) {
+    pub(crate) fn hold<T: Share>(&mut self, word: *const LockWord, at: &'static Location<'static>) {
+        if self.retained != 0 {
+            self.forget_moved(word);
+        }
         self.guards += 1;
         self.body_mut().held.push(Held {
             word,
             guarded: true,
+            encloses: holds_locks::<T>,
             at,
         });
+    }
+
+    /// A lock was taken where the section retains another: that one is not there any more.
+    #[cold]
+    fn forget_moved(&mut self, word: *const LockWord) {
+        self.forget_retained(|other| other == word);
+    }
+
+    fn forget_retained(&mut self, is_gone: impl Fn(*const LockWord) -> bool) {
+        let held = &mut self.body_mut().held;
+        let before = held.len();
+        held.retain(|held| held.guarded || !is_gone(held.word));
+        let forgotten = (before - held.len()) as u32;
+        self.retained -= forgotten;
+        self.unusual |= forgotten != 0;
     }
 
     /// Forgets the lock taken last: its word will not be released, or already was.
@@ -98,20 +120,43 @@ impl Ctx {
         }
     }
 
-    /// Lets go of retained locks in a range that is about to be handed out as `&mut` (J4).
+    /// Forgets retained locks in a range that is about to be handed out as `&mut`, moved or freed
+    /// (J4): from here on plain code decides what lies there. Their words are not written any more;
+    /// wherever they are at the end of the unit, they become free with the slot's next generation.
     #[cold]
     pub(super) fn release_retained_in(&mut self, from: usize, to: usize) {
-        let mut released = 0;
-        self.body_mut().held.retain(|held| {
-            let inside = (from..to).contains(&held.word.addr());
-            if inside && !held.guarded {
-                released += 1;
-                // SAFETY: the word lies in the arena's mapping, which the context keeps.
-                crate::sync::release(unsafe { &*held.word });
-            }
-            !inside || held.guarded
-        });
-        self.retained -= released;
+        self.forget_retained(|word| (from..to).contains(&word.addr()));
+    }
+
+    /// How many of the section's locks are certainly where they were taken: those before the first
+    /// in whose value others may lie, and that one. Plain code with a `&mut` to that value may have
+    /// moved the others, or put something else in their place.
+    pub(super) fn certain(&self) -> usize {
+        let held = &self.body().held;
+        match held.len() {
+            0 | 1 => held.len(),
+            len => held
+                .iter()
+                .position(|held| (held.encloses)())
+                .map_or(len, |first| first + 1),
+        }
+    }
+
+    /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some
+    /// are, or while it builds a value.
+    pub(crate) fn may_move_locks(&self) -> bool {
+        let held = &self.body().held;
+        self.guards != 0 && (held.is_empty() || held.iter().any(|held| (held.encloses)()))
+    }
+
+    /// Counts a raw lock, which is no part of a section, but names the slot's generation too.
+    pub(crate) fn raw_lock_taken(&mut self) {
+        self.raw_locks += 1;
+    }
+
+    /// The reverse.
+    pub(crate) fn raw_lock_released(&mut self) {
+        self.raw_locks = self.raw_locks.saturating_sub(1);
     }
 
     /// Where each lock that the thread holds was taken.

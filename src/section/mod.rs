@@ -8,6 +8,7 @@ mod attach;
 mod ctx;
 mod end;
 mod held;
+mod nested;
 mod writer;
 
 pub(crate) use attach::{attach, attached, detach_current};

@@ -19,4 +19,4 @@ pub use semaphore::{Permit, Semaphore};
 
 pub(crate) use mutex::poison;
 pub(crate) use semaphore::return_permits;
-pub(crate) use wait::{Internal, Taker, release};
+pub(crate) use wait::{Internal, Taker, release, release_if};

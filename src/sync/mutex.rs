@@ -194,7 +194,7 @@ impl<T: Share> Mutex<T> {
             };
             taker.take_slow(word, patience)?;
         }
-        ctx.hold(word, at);
+        ctx.hold::<T>(word, at);
         Ok(())
     }
 

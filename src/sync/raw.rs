@@ -4,7 +4,7 @@ use super::wait::{Patience, Taker, release};
 use crate::{
     error::Error,
     layout::{LockWord, Tag},
-    section::attached,
+    section::{Ctx, attached},
     share::{Builtin, Share, TypeInfo},
 };
 use parking_lot::lock_api::{self, GuardNoSend};
@@ -45,12 +45,13 @@ impl RawMutex {
     }
 
     fn take(&self, patience: Patience) -> Result<(), Error> {
-        let ctx = attached(self)?;
+        let mut ctx = attached(self)?;
         // SAFETY: C1.
-        let ctx = unsafe { ctx.as_ref() };
+        let ctx = unsafe { ctx.as_mut() };
         let tag = ctx.tag();
         let word = &self.word;
         if word.0.compare_exchange(0, tag.0, Acquire, Relaxed).is_ok() {
+            ctx.raw_lock_taken();
             return Ok(());
         }
         if Tag::of_word(word.0.load(Relaxed)) == Some(tag) {
@@ -65,7 +66,9 @@ impl RawMutex {
             recoverer: tag,
             waits: None,
         };
-        taker.take_slow(word, patience)
+        taker.take_slow(word, patience)?;
+        ctx.raw_lock_taken();
+        Ok(())
     }
 
     fn taken_within(&self, patience: Patience) -> bool {
@@ -106,6 +109,10 @@ unsafe impl lock_api::RawMutex for RawMutex {
 
     unsafe fn unlock(&self) {
         release(&self.word);
+        if let Some(mut ctx) = Ctx::find(self) {
+            // SAFETY: C1.
+            unsafe { ctx.as_mut() }.raw_lock_released();
+        }
     }
 
     fn is_locked(&self) -> bool {

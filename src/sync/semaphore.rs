@@ -4,7 +4,7 @@ use super::wait::{Internal, Patience, Taker};
 use crate::{
     error::{Error, Result},
     journal::{self, Depth, Immediate},
-    layout::{PERMITS, SemaphoreHeader, Tag},
+    layout::{PERMITS, PermitCell, SemaphoreHeader, Tag},
     mapping::Mapping,
     os::futex,
     section::{Ctx, attached},
@@ -77,7 +77,8 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`Error::InSection`] inside [`Arena::section`](crate::Arena::section) while it holds locks
-    /// whose guards have gone; [`Error::TooManyPermits`]; and those of attaching to the arena.
+    /// whose guards have gone, and under a mutex in whose value there are semaphores or locks (a
+    /// permit that comes back must find the semaphore where it was); [`Error::TooManyPermits`]; and those of attaching to the arena.
     pub fn acquire(&self) -> Result<Permit<'_>> {
         self.acquire_with(Patience::Endless)
     }
@@ -150,6 +151,10 @@ impl Semaphore {
 
     fn acquire_with(&self, patience: Patience) -> Result<Permit<'_>> {
         let mut ctx = attached(self)?;
+        // SAFETY: C1; the reference ends with the statement.
+        if unsafe { ctx.as_ref() }.may_move_locks() {
+            return Err(Error::InSection);
+        }
         loop {
             // SAFETY: C1; the reference ends with the round.
             let own = unsafe { ctx.as_mut() };
@@ -209,6 +214,7 @@ impl Semaphore {
             })
         })?;
         self.wake(1);
+        free_empty(&ctx.slot().permits[cell]);
         Ok(())
     }
 
@@ -276,6 +282,14 @@ fn cell_for(ctx: &Ctx, semaphore: u64) -> Option<usize> {
     holds(semaphore).or_else(|| holds(0))
 }
 
+/// Frees a cell that holds no permits any more: last of all, since a semaphore that a cell names is
+/// not freed (D5).
+fn free_empty(cell: &PermitCell) {
+    if cell.count.load(Relaxed) == 0 {
+        cell.semaphore.store(0, Release);
+    }
+}
+
 /// Recovers dead threads: they may hold the permits that somebody waits for.
 fn recover_dead(mapping: &Mapping, recoverer: Tag) -> bool {
     let mut any = false;
@@ -336,6 +350,7 @@ impl Permit<'_> {
                 let held = ctx.slot().permits[cell].count.load(Relaxed);
                 Ok((available, Some(cell), held.saturating_sub(1)))
             });
+            free_empty(&ctx.slot().permits[cell]);
         }
         std::mem::forget(self);
     }

@@ -244,6 +244,17 @@ pub(crate) fn release(word: &LockWord) {
     }
 }
 
+/// The same for a word that may not be that lock any more: only if it bears the tag.
+pub(crate) fn release_if(word: &LockWord, tag: u64) {
+    if word.0.compare_exchange(tag, 0, Release, Relaxed).is_ok() {
+        return;
+    }
+    let waited = tag | WAITERS_BIT;
+    if word.0.compare_exchange(waited, 0, Release, Relaxed).is_ok() {
+        wake_one(word);
+    }
+}
+
 #[cold]
 fn wake_one(word: &LockWord) {
     futex::wake(word.futex(), 1);

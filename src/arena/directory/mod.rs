@@ -25,6 +25,10 @@ use create::create;
 use entry::{LONGEST_NAME, bucket, entries};
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
+/// A process has no more handles of a root than this: they are counted in 32 bits, and a count that
+/// went round would free what has handles.
+pub(super) const MOST_HANDLES: u32 = u32::MAX / 2;
+
 fn lookup<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
     entries(mapping, bucket(mapping, name.as_bytes()))
         .find(|entry| entry.is_linked() && entry.name() == name.as_bytes())
@@ -115,7 +119,12 @@ fn handle<T: Share>(arena: &Arena, ctx: &Ctx, entry: &Entry<'_>) -> Result<Root<
     let value = mapping
         .address(entry.value(), size_of::<T>())
         .ok_or_else(|| Error::damaged("a root's value leads nowhere"))?;
-    cell.fetch_add(1, AcqRel);
+    if cell.fetch_add(1, AcqRel) >= MOST_HANDLES {
+        cell.fetch_sub(1, AcqRel);
+        return Err(Error::damaged(format!(
+            "a root has more than {MOST_HANDLES} handles in one process"
+        )));
+    }
     Ok(Root::counted(arena, value.cast(), entry.offset, process))
 }
 
@@ -240,3 +249,30 @@ pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {
 }
 
 static_assertions::const_assert_eq!(offset_of!(RootEntry, next), 0);
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_HANDLES, all_entries};
+    use crate::{Arena, Error, sync::Mutex};
+    use std::sync::atomic::Ordering::*;
+
+    /// Programs that forget handles cannot make their count go round.
+    #[test]
+    fn handles_are_limited() {
+        let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+        let root = arena.root::<Mutex<u64>>("root").unwrap();
+        let cell = all_entries(arena.mapping())
+            .next()
+            .unwrap()
+            .cell(0)
+            .unwrap();
+        cell.fetch_add(MOST_HANDLES - 2, AcqRel);
+        let last = arena.root::<Mutex<u64>>("root").unwrap();
+        let refused = arena.root::<Mutex<u64>>("root");
+        assert!(matches!(refused, Err(Error::Damaged { .. })));
+        drop(last);
+        assert!(arena.root::<Mutex<u64>>("root").is_ok());
+        cell.fetch_sub(MOST_HANDLES - 2, AcqRel);
+        drop(root);
+    }
+}

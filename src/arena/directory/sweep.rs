@@ -55,7 +55,11 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     let mut link = head;
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
         let removed = !entry.is_linked();
-        if removed && !entry.is_used() && journal::resolve_all(mapping)? {
+        if removed
+            && !entry.is_used()
+            && journal::resolve_all(mapping)?
+            && is_at_rest(mapping, &entry)
+        {
             free_root(writer, link, &entry)?;
             continue;
         }
@@ -63,6 +67,13 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
         link = &entry.fixed.next;
     }
     Ok(left)
+}
+
+/// Whether no section of the living has to do with the root any more.
+fn is_at_rest(mapping: &Mapping, entry: &Entry<'_>) -> bool {
+    entry.schema().map_or(true, |schema| {
+        walk::is_at_rest(mapping, &schema, entry.value())
+    })
 }
 
 /// Frees all that a root's value owns, in units of their own, since a large value would need a

@@ -21,12 +21,14 @@ mod owned;
 mod plan;
 mod pointers;
 mod reached;
+mod rest;
 mod walker;
 
 pub(super) use containers::check_holder;
 pub(super) use frozen::is_frozen;
 pub(super) use owned::free_owned;
 pub(super) use plan::{Plan, Purpose};
+pub(super) use rest::is_at_rest;
 pub(super) use walker::{Edge, Visitor, Walk};
 
 use crate::{heap::Allocation, layout::SlabKind, mapping::Mapping};

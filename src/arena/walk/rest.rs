@@ -1,0 +1,69 @@
+//! Whether nothing of a value that nobody has a handle of will be touched any more.
+
+use super::{Edge, Plan, Purpose, Visitor, Walk, block_at};
+use crate::{
+    journal,
+    layout::{FROZEN_TAG, Tag, WAITERS_BIT},
+    mapping::Mapping,
+    share::Schema,
+};
+use std::{ops::Range, sync::atomic::Ordering::*};
+
+/// Whether no living thread's section has a lock of the value, and none has permits of it.
+///
+/// A section has locks also when their guards and the handle have gone, and its journal names what
+/// lies under them; a thread that forgot a permit gives it back when it ends. Both write to where
+/// the value is.
+///
+/// Goes into no mutex but frozen ones: what lies in another is reached under its lock only, and so
+/// no permits are taken there.
+pub(in crate::arena) fn is_at_rest(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
+    let visitor = Rest {
+        mapping,
+        no_lock: true,
+        parts: vec![value..value.saturating_add(schema.root().size)],
+    };
+    let mut walk = Walk::new(mapping, visitor);
+    walk.value(&Plan::new(schema, Purpose::Everything), 0, value);
+    let Rest { no_lock, parts, .. } = walk.visitor;
+    no_lock && !has_permits(mapping, &parts)
+}
+
+struct Rest<'m> {
+    mapping: &'m Mapping,
+    no_lock: bool,
+    /// Where the value lies, with what it owns.
+    parts: Vec<Range<u64>>,
+}
+
+impl Visitor for Rest<'_> {
+    fn owned(&mut self, edge: Edge) {
+        if let Some(block) = block_at(self.mapping, edge.block) {
+            self.parts.push(block.offset..block.offset + block.size);
+        }
+    }
+
+    fn mutex(&mut self, _at: u64, word: u64) -> bool {
+        if word & !WAITERS_BIT == FROZEN_TAG {
+            return true;
+        }
+        self.no_lock &= !Tag::of_word(word).is_some_and(|tag| self.holds(tag));
+        false
+    }
+}
+
+impl Rest<'_> {
+    fn holds(&self, tag: Tag) -> bool {
+        tag.slot() < self.mapping.geometry().slots
+            && journal::tag_of(self.mapping, tag.slot()) == tag
+    }
+}
+
+fn has_permits(mapping: &Mapping, parts: &[Range<u64>]) -> bool {
+    (0..mapping.slots_high())
+        .flat_map(|slot| &mapping.slot(slot).permits)
+        .any(|cell| {
+            let semaphore = cell.semaphore.load(Acquire);
+            semaphore != 0 && parts.iter().any(|part| part.contains(&semaphore))
+        })
+}
