@@ -98,20 +98,26 @@ impl Ctx {
         }
     }
 
-    /// Lets go of retained locks in a range that is about to be handed out as `&mut` (J4).
+    /// Lets go of locks in a range that is about to be handed out as `&mut`, moved or freed (J4).
+    /// Their guards have gone: they were dropped, or leaked, since a guard borrows its lock.
     #[cold]
-    pub(super) fn release_retained_in(&mut self, from: usize, to: usize) {
-        let mut released = 0;
+    pub(super) fn release_held_in(&mut self, from: usize, to: usize) {
+        let (mut retained, mut leaked) = (0, 0);
         self.body_mut().held.retain(|held| {
             let inside = (from..to).contains(&held.word.addr());
-            if inside && !held.guarded {
-                released += 1;
+            if inside {
+                *(if held.guarded {
+                    &mut leaked
+                } else {
+                    &mut retained
+                }) += 1;
                 // SAFETY: the word lies in the arena's mapping, which the context keeps.
                 crate::sync::release(unsafe { &*held.word });
             }
-            !inside || held.guarded
+            !inside
         });
-        self.retained -= released;
+        self.retained -= retained;
+        self.guards -= leaked;
     }
 
     /// Where each lock that the thread holds was taken.
