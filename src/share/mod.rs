@@ -82,7 +82,7 @@ pub use store::{Key, Store};
     message = "`{Self}` cannot lie in an arena: it is not `Share`",
     label = "other processes could not use this where it lies",
     note = "types of your own: `#[derive(Share)]`, with `#[repr(C)]` for structs and `#[repr(u8)]` for enums",
-    note = "`Vec`, `String`, `HashMap`, `Box`, `Arc`: use those of `sharena::collections`; `Mutex`, `RwLock`: those of `sharena::sync`",
+    note = "`Vec`, `String`, `HashMap`, `Box`: use those of `sharena::collections`; `Mutex`: that of `sharena::sync`",
     note = "`Option<T>` has a fixed layout only for `RelPtr<T>` and `NonZero<T>`; else use an enum of your own with `#[repr(u8)]`",
     note = "references, pointers, `Cell`s, tuples and handles of a process are never `Share`"
 )]

@@ -4,5 +4,5 @@
 use sharena::Arena;
 
 fn main() {
-    let _ = Arena::open_or_create("/tmp/arena");
+    let _ = Arena::open_or_create("arena");
 }
