@@ -235,3 +235,32 @@ fn a_type_of_another_shape_is_refused_by_name() {
         other => panic!("{:?}", other.err()),
     }
 }
+
+/// Who leaks a guard has the lock without a handle, and an open section: what that may yet write
+/// back must not be somebody else's by then.
+#[test]
+fn kept_while_a_leaked_guard_holds_its_lock() {
+    let (arena, stages) = arena();
+    let mut leaker = Forked::run(|| {
+        let numbers = arena.root::<Mutex<[u64; 8]>>("numbers").unwrap();
+        let mut guard = numbers.lock().unwrap();
+        *guard = [9; 8];
+        std::mem::forget(guard);
+        drop(numbers);
+        reach(&stages[0], 1);
+        thread::sleep(Duration::from_secs(60));
+        0
+    });
+    await_stage(&stages[0], 1);
+    let before = arena.stats().used;
+    arena.remove("numbers").unwrap();
+    assert_eq!(arena.stats().used, before, "freed under a section");
+    let others = arena.root::<Mutex<[u64; 8]>>("others").unwrap();
+    *others.lock().unwrap() = [1; 8];
+    let with_others = arena.stats().used;
+    leaker.kill();
+    arena.reap().unwrap();
+    assert_eq!(*others.lock().unwrap(), [1; 8]);
+    assert!(arena.stats().used < with_others, "not freed");
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}

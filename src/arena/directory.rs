@@ -146,6 +146,12 @@ impl<'m> Entry<'m> {
         })
     }
 
+    /// Whether nobody can come to the object any more, nor an end of a section.
+    fn can_go(&self) -> bool {
+        let is_locked = |schema| walk::is_locked(self.mapping, &schema, self.value());
+        !self.is_linked() && !self.is_used() && !self.schema().is_ok_and(is_locked)
+    }
+
     fn info(&self) -> Result<RootInfo> {
         let name = String::from_utf8_lossy(self.name()).into_owned();
         let schema = self
@@ -505,12 +511,11 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     let mut left = false;
     let mut link = head;
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
-        let removed = !entry.is_linked();
-        if removed && !entry.is_used() {
+        if entry.can_go() {
             free_root(writer, link, &entry)?;
             continue;
         }
-        left |= removed;
+        left |= !entry.is_linked();
         link = &entry.fixed.next;
     }
     Ok(left)

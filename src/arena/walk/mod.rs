@@ -16,6 +16,7 @@
 
 mod containers;
 mod frozen;
+mod locked;
 mod maps;
 mod owned;
 mod plan;
@@ -24,6 +25,7 @@ mod walker;
 
 pub(super) use containers::check_holder;
 pub(super) use frozen::is_frozen;
+pub(super) use locked::is_locked;
 pub(super) use owned::free_owned;
 pub(super) use plan::{Plan, Purpose};
 pub(super) use walker::{Edge, Visitor, Walk};
