@@ -5,7 +5,7 @@ mod common;
 use common::{Forked, Random, await_stage, reach, until};
 use parking_lot::lock_api::RawMutex as _;
 use sharena::{
-    Arena, Error, Root, Share,
+    Arena, Error, Root, Share, collections,
     sync::{Mutex, RawMutex},
 };
 use std::{
@@ -291,6 +291,33 @@ fn retained_locks_are_held_to_the_end_of_the_section() {
         })
         .unwrap();
     assert_eq!(*world.a.try_lock().unwrap(), 1);
+}
+
+/// A guard that was leaked in a section borrows nothing any more: its lock may be moved and freed,
+/// and the end of the section must not write where it was.
+#[test]
+fn a_leaked_guard_does_not_hold_memory_that_was_freed() {
+    let arena = Arena::in_memory().unwrap();
+    let locks = arena
+        .root::<Mutex<collections::Vec<Mutex<u64>>>>("locks")
+        .unwrap();
+    let numbers = arena
+        .root::<Mutex<collections::Vec<u64>>>("numbers")
+        .unwrap();
+    arena
+        .section(|| {
+            let (mut locks, mut numbers) = (locks.lock()?, numbers.lock()?);
+            locks.push(Mutex::new(1))?;
+            std::mem::forget(locks[0].lock()?);
+            locks.clear();
+            locks.shrink_to_fit()?;
+            for _ in 0..8 {
+                numbers.push(u64::MAX)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(*numbers.lock().unwrap(), [u64::MAX; 8]);
 }
 
 #[test]

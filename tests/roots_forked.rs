@@ -361,3 +361,34 @@ fn creators_are_killed_at_any_time() {
     assert!(arena.check().is_clean(), "{}", arena.check());
     assert_eq!(arena.roots().unwrap().len(), 1);
 }
+
+/// Who leaks a guard has the lock without a handle, and an open section: what that may yet write
+/// back must not be somebody else's by then.
+#[test]
+fn kept_while_a_leaked_guard_holds_its_lock() {
+    let _alone = alone();
+    let arena = Arena::anonymous().unwrap();
+    let stages = arena.root::<[AtomicU32; 1]>("stages").unwrap();
+    let mut leaker = Forked::run(|| {
+        let numbers = arena.root::<Mutex<[u64; 8]>>("numbers").unwrap();
+        let mut guard = numbers.lock().unwrap();
+        *guard = [9; 8];
+        std::mem::forget(guard);
+        drop(numbers);
+        reach(&stages[0], 1);
+        thread::sleep(Duration::from_secs(60));
+        0
+    });
+    await_stage(&stages[0], 1);
+    let before = arena.stats().used;
+    arena.remove("numbers").unwrap();
+    assert_eq!(arena.stats().used, before, "freed under a section");
+    let others = arena.root::<Mutex<[u64; 8]>>("others").unwrap();
+    *others.lock().unwrap() = [1; 8];
+    let with_others = arena.stats().used;
+    leaker.kill();
+    arena.reap().unwrap();
+    assert_eq!(*others.lock().unwrap(), [1; 8]);
+    assert!(arena.stats().used < with_others, "not freed");
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}

@@ -118,7 +118,7 @@ impl<T: Share> Box<T> {
     fn open_value(&mut self) -> Result<(Writer, *mut T)> {
         let writer = self.open()?;
         let value = self.place(writer);
-        writer.release_locks_in(value, size_of::<T>());
+        writer.forget_locks_in(value, size_of::<T>());
         raw::record_whole(writer, &mut self.header, size_of::<T>())?;
         Ok((writer, value))
     }
@@ -261,17 +261,17 @@ impl<T: Share> Taken<'_, T> {
     pub fn take(self) -> T {
         let value: *const T = &*self;
         let mut guard = ManuallyDrop::new(self);
-        guard.release_locks_in();
+        guard.forget_locks_in();
         // SAFETY: the box is emptied without dropping the value.
         let value = unsafe { value.read() };
         guard.free();
         value
     }
 
-    fn release_locks_in(&self) {
+    fn forget_locks_in(&self) {
         let value: &T = self;
         if let Ok(writer) = Writer::at(value) {
-            writer.release_locks_in(value, size_of::<T>());
+            writer.forget_locks_in(value, size_of::<T>());
         }
     }
 
@@ -311,7 +311,7 @@ unsafe impl<T: Share> Store<T> for Taken<'_, T> {
         let mut guard = ManuallyDrop::new(self);
         let value: *const T = &**guard;
         check_move(value, slot)?;
-        guard.release_locks_in();
+        guard.forget_locks_in();
         // SAFETY: the caller vouches for the slot; the box is emptied without dropping the value.
         unsafe { ptr::copy_nonoverlapping(value, slot, 1) };
         guard.free();

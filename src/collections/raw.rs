@@ -56,7 +56,7 @@ pub(crate) fn record_in_buffer(
 ) -> Result {
     if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
         let base = writer.base().wrapping_add(header.offset as usize);
-        writer.release_locks_in(base.wrapping_add(from), len);
+        writer.forget_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
     record_some(writer, header, from, len, whole)
@@ -102,7 +102,7 @@ pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usi
         writer.record(base.cast_const(), whole)?;
         header.marks = marks::WHOLE;
     } else {
-        writer.release_locks_in(base, whole);
+        writer.forget_locks_in(base, whole);
     }
     Ok(())
 }

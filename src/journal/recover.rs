@@ -1,4 +1,4 @@
-//! Recovery: acting as a dead slot until nothing of it is left (PROTOCOL R).
+//! Recovery: acting as a dead slot until nothing of it is left.
 //!
 //! Under a lease, so that one recovers at a time, and the next takes over if it dies too. Every
 //! step may be repeated. The order:

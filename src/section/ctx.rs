@@ -36,8 +36,10 @@ pub(crate) struct Ctx {
     pub(super) retained: u32,
     /// Whether the thread was panicking when the scope was opened.
     pub(super) opened_in_panic: bool,
-    /// Whether the unit ends in another way than by its only guard: retained locks have moved.
-    pub(super) unusual: bool,
+    /// Whether the unit may have several locks: from its scope's begin to its end.
+    pub(super) plural: bool,
+    /// Whether locks of the unit have moved.
+    pub(super) moved: bool,
     /// Raw locks that the thread holds.
     pub(super) raw_locks: u32,
     /// Inside an operation: set while a signal handler must keep out.

@@ -98,8 +98,8 @@ impl Ctx {
         }
     }
 
-    /// A write guard goes. That of the unit's only lock ends it; in a scope, or where others left
-    /// theirs, the lock is retained to the unit's end.
+    /// A write guard goes. That of the unit's only lock ends it; in a unit that may have several,
+    /// the lock is retained to the unit's end.
     #[inline(always)]
     pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
         if !self.is_own() {
@@ -107,7 +107,7 @@ impl Ctx {
             return;
         }
         self.guards -= 1;
-        if self.scopes | self.guards | self.retained | u32::from(self.unusual) != 0 {
+        if self.plural {
             self.retain(word);
             return;
         }
@@ -145,6 +145,7 @@ impl Ctx {
         self.may_open()?;
         if self.scopes == 0 {
             self.opened_in_panic = std::thread::panicking();
+            self.plural = true;
         }
         self.scopes += 1;
         Ok(())
@@ -190,7 +191,7 @@ impl Ctx {
     fn release_all(&mut self) {
         let certain = self.certain();
         let mut held = std::mem::take(&mut self.body_mut().held);
-        if self.unusual || certain < held.len() {
+        if self.moved || certain < held.len() {
             self.release_where_they_are(&held);
         } else {
             for held in held.iter().rev() {
@@ -201,7 +202,8 @@ impl Ctx {
         }
         held.clear();
         self.retained = 0;
-        self.unusual = false;
+        self.moved = false;
+        self.plural = false;
         self.body_mut().held = held;
     }
 

@@ -71,8 +71,8 @@ impl Ctx {
     /// Notes a lock whose word bears this thread's tag now.
     #[inline(always)]
     pub(crate) fn hold<T: Share>(&mut self, word: *const LockWord, at: &'static Location<'static>) {
-        if self.retained != 0 {
-            self.forget_moved(word);
+        if self.plural {
+            self.forget_where(|other| other == word);
         }
         self.guards += 1;
         self.body_mut().held.push(Held {
@@ -83,19 +83,22 @@ impl Ctx {
         });
     }
 
-    /// A lock was taken where the section retains another: that one is not there any more.
+    /// Forgets locks that are not where they were taken any more. Their words are not written;
+    /// wherever they are at the end of the unit, they become free with the slot's next generation.
+    ///
+    /// Their guards have gone: they were dropped, or leaked, since a guard borrows its lock.
     #[cold]
-    fn forget_moved(&mut self, word: *const LockWord) {
-        self.forget_retained(|other| other == word);
-    }
-
-    fn forget_retained(&mut self, is_gone: impl Fn(*const LockWord) -> bool) {
-        let held = &mut self.body_mut().held;
-        let before = held.len();
-        held.retain(|held| held.guarded || !is_gone(held.word));
-        let forgotten = (before - held.len()) as u32;
-        self.retained -= forgotten;
-        self.unusual |= forgotten != 0;
+    fn forget_where(&mut self, is_gone: impl Fn(*const LockWord) -> bool) {
+        let (mut retained, mut leaked) = (0, 0);
+        self.body_mut().held.retain(|held| {
+            let gone = is_gone(held.word);
+            retained += u32::from(gone && !held.guarded);
+            leaked += u32::from(gone && held.guarded);
+            !gone
+        });
+        self.retained -= retained;
+        self.guards -= leaked;
+        self.moved |= retained + leaked != 0;
     }
 
     /// Forgets the lock taken last: its word will not be released, or already was.
@@ -120,12 +123,11 @@ impl Ctx {
         }
     }
 
-    /// Forgets retained locks in a range that is about to be handed out as `&mut`, moved or freed
-    /// (J4): from here on plain code decides what lies there. Their words are not written any more;
-    /// wherever they are at the end of the unit, they become free with the slot's next generation.
+    /// Forgets locks in a range that is about to be handed out as `&mut`, moved or freed (J4): from
+    /// here on plain code decides what lies there.
     #[cold]
-    pub(super) fn release_retained_in(&mut self, from: usize, to: usize) {
-        self.forget_retained(|word| (from..to).contains(&word.addr()));
+    pub(super) fn forget_locks_in(&mut self, from: usize, to: usize) {
+        self.forget_where(|word| (from..to).contains(&word.addr()));
     }
 
     /// How many of the section's locks are certainly where they were taken: those before the first

@@ -142,8 +142,8 @@ impl Writer {
         #[cfg(sharena_mutant = "no_record")]
         return Ok(());
         let ctx = self.ctx_mut();
-        if ctx.retained != 0 {
-            ctx.release_retained_in(place.addr(), place.addr() + len);
+        if ctx.plural {
+            ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
         let whole = len.next_multiple_of(8) + 8;
         if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
@@ -155,12 +155,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go of retained locks in bytes that are moved or freed without a record (J4).
+    /// Forgets locks in bytes that are moved or freed without a record (J4).
     #[inline(always)]
-    pub(crate) fn release_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
+    pub(crate) fn forget_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
         let ctx = self.ctx_mut();
-        if ctx.retained != 0 {
-            ctx.release_retained_in(place.addr(), place.addr() + len);
+        if ctx.plural {
+            ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
     }
 

@@ -244,7 +244,7 @@ fn clear_in_place<K, V>(writer: Writer, header: &mut MapHeader) {
     }
     // SAFETY: the map is opened, and has a block.
     let storage = unsafe { Storage::<K, V>::opened(writer, header) };
-    writer.release_locks_in(storage.pairs.cast::<u8>(), whole::<K, V>(header));
+    writer.forget_locks_in(storage.pairs.cast::<u8>(), whole::<K, V>(header));
     let len = mem::take(&mut header.len) as usize;
     header.growth_left = capacity_of(storage.table.buckets()) as u64;
     let _empty = Empty(storage.table);
@@ -272,7 +272,7 @@ fn set_fresh<K, V>(header: &mut MapHeader, fresh: Fresh<K, V>) {
 pub(super) fn free_block<K, V>(writer: Writer, header: &mut MapHeader) -> Result {
     if header.buffer.offset != 0 {
         let block = writer.base().wrapping_add(header.buffer.offset as usize);
-        writer.release_locks_in(block, whole::<K, V>(header));
+        writer.forget_locks_in(block, whole::<K, V>(header));
     }
     raw::free_buffer(writer, &mut header.buffer)
 }
@@ -313,7 +313,7 @@ pub(super) fn drop_block<K, V>(writer: Writer, header: &MapHeader) -> Result {
     let block = writer.base().wrapping_add(header.buffer.offset as usize);
     // SAFETY: the map owns that block in the writer's arena, and nobody uses it any more.
     unsafe { drop_pairs(Storage::<K, V>::new(block, header), header.len as usize) };
-    writer.release_locks_in(block, whole::<K, V>(header));
+    writer.forget_locks_in(block, whole::<K, V>(header));
     writer.free(header.buffer.offset, raw::is_fresh(writer, &header.buffer))
 }
 

@@ -275,7 +275,7 @@ impl<T: Share> Vec<T> {
     /// Does what can fail before all elements are taken away: records them, unless they are so
     /// many that the buffer will be given up.
     fn prepare_to_empty(&mut self, writer: Writer) -> Result {
-        writer.release_locks_in(self.start(writer), self.len() * size_of::<T>());
+        writer.forget_locks_in(self.start(writer), self.len() * size_of::<T>());
         if self.gives_up() {
             writer.reserve(1)
         } else {

@@ -138,7 +138,7 @@ impl<T: Share> Removed<'_, T> {
         let mut guard = ManuallyDrop::new(self);
         let writer = guard.vec.open_or_panic();
         let Removed { index, swap, .. } = *guard;
-        let element = guard.release_locks_in(writer);
+        let element = guard.forget_locks_in(writer);
         // SAFETY: an element, read once: the gap is closed over it.
         let value = unsafe { element.read() };
         guard.vec.close_gap(writer, index, swap);
@@ -148,11 +148,11 @@ impl<T: Share> Removed<'_, T> {
     /// Where the element lies, after locks in what will be moved were let go of (J4): they may have
     /// been taken since the guard was made.
     #[inline]
-    fn release_locks_in(&mut self, writer: Writer) -> *mut T {
+    fn forget_locks_in(&mut self, writer: Writer) -> *mut T {
         let start = self.vec.start(writer);
         let behind = self.vec.len() - self.index;
         let element = start.wrapping_add(self.index);
-        writer.release_locks_in(element, behind * size_of::<T>());
+        writer.forget_locks_in(element, behind * size_of::<T>());
         element
     }
 }
@@ -171,7 +171,7 @@ impl<T: Share> Drop for Removed<'_, T> {
     fn drop(&mut self) {
         // In a child of the process that made the guard, the section is not the child's.
         if let Ok(writer) = Writer::at(self.vec) {
-            let element = self.release_locks_in(writer);
+            let element = self.forget_locks_in(writer);
             // SAFETY: an element, dropped once: the gap is closed over it. Dropping a `Share` value
             // runs no code but sharena's, and does not panic.
             unsafe { element.drop_in_place() };
@@ -197,7 +197,7 @@ unsafe impl<T: Share> Store<T> for Removed<'_, T> {
         check_move(&**guard, slot)?;
         let writer = guard.vec.open()?;
         let Removed { index, swap, .. } = *guard;
-        let element = guard.release_locks_in(writer);
+        let element = guard.forget_locks_in(writer);
         // SAFETY: the element moves to the slot, which the caller vouches for; the gap is closed
         // over it.
         unsafe { ptr::copy_nonoverlapping(element, slot, 1) };
