@@ -2,6 +2,11 @@
 
 pub mod hash_map;
 pub(crate) mod raw;
+pub mod string;
+mod take_apart;
+pub mod vec;
 
 #[doc(no_inline)]
 pub use hash_map::HashMap;
+pub use string::String;
+pub use vec::Vec;

@@ -55,8 +55,6 @@ pub(crate) fn record_in_buffer(
     whole: usize,
 ) -> Result {
     if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
-        let base = writer.base().wrapping_add(header.offset as usize);
-        writer.release_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
     record_some(writer, header, from, len, whole)
@@ -71,8 +69,7 @@ fn record_some(
     whole: usize,
 ) -> Result {
     let base = writer.base().wrapping_add(header.offset as usize);
-    let units = (len.div_ceil(8) + 1) as u32;
-    let counted = (header.marks & marks::COUNT).saturating_add(units);
+    let counted = counted_with(header, len);
     // Once as much was recorded in pieces as the buffer holds, it is recorded whole, and no more:
     // so a long section's log is bounded by the old data it touches.
     if counted as usize * 8 > whole {
@@ -81,18 +78,27 @@ fn record_some(
         return Ok(());
     }
     writer.record(base.wrapping_add(from).cast_const(), len)?;
-    header.marks = counted & marks::COUNT;
+    header.marks = counted;
     Ok(())
+}
+
+/// What was recorded in pieces, in units of 8 bytes, with another piece.
+fn counted_with(header: &BufferHeader, len: usize) -> u32 {
+    let units = (len.div_ceil(8) + 1).min(marks::COUNT as usize) as u32;
+    ((header.marks & marks::COUNT) + units).min(marks::COUNT)
+}
+
+/// Notes that a piece of a buffer that is not fresh was recorded elsewhere.
+pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
+    header.marks = counted_with(header, len);
 }
 
 /// Records the buffer whole: before all of it is handed out.
 pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usize) -> Result {
-    let base = writer.base().wrapping_add(header.offset as usize);
     if header.marks & (marks::FRESH | marks::WHOLE) == 0 && whole > 0 {
+        let base = writer.base().wrapping_add(header.offset as usize);
         writer.record(base.cast_const(), whole)?;
         header.marks = marks::WHOLE;
-    } else {
-        writer.release_locks_in(base, whole);
     }
     Ok(())
 }

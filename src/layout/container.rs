@@ -50,6 +50,17 @@ pub(crate) struct VecHeader {
     pub(crate) capacity: u64,
 }
 
+impl VecHeader {
+    /// An empty header, which owns nothing.
+    pub(crate) const fn new() -> Self {
+        VecHeader {
+            buffer: BufferHeader::new(),
+            len: 0,
+            capacity: 0,
+        }
+    }
+}
+
 /// `HashMap<K, V>`: pairs lie from the buffer's begin on, the control bytes behind them.
 #[repr(C)]
 #[derive(Debug, Default)]

@@ -150,9 +150,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go of retained locks in bytes that are moved or freed without a record (J4).
+    /// Lets go of retained locks among bytes that need no record, but are about to be handed out,
+    /// moved or freed (J4).
     #[inline(always)]
-    pub(crate) fn release_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
+    pub(crate) fn let_go<T: ?Sized>(&self, place: *const T, len: usize) {
         let ctx = self.ctx_mut();
         if ctx.retained != 0 {
             ctx.release_retained_in(place.addr(), place.addr() + len);

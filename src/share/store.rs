@@ -25,11 +25,10 @@ pub unsafe trait Store<T: Share> {
     #[doc(hidden)]
     unsafe fn store(self, slot: *mut T) -> Result;
 
-    /// Lets go of what could not be stored, since there was no room for something else.
-    ///
-    /// A value is dropped; a guard on an element of another container leaves it there.
+    /// Called instead of [`store`](Store::store) where there is no place to store it in: what
+    /// would have moved an element leaves it where it lies.
     #[doc(hidden)]
-    fn decline(self)
+    fn leave(self)
     where
         Self: Sized,
     {

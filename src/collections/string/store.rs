@@ -1,0 +1,63 @@
+//! What a `String` is made from where it is to lie, and what finds one in a map.
+
+use super::String;
+use crate::{
+    collections::Vec,
+    error::Result,
+    share::{Key, Store},
+};
+use std::borrow::Cow;
+
+macro_rules! text {
+    ($($source:ty),*) => { $(
+        // SAFETY: a copy of a slice does as `Store` asks, and leaves nothing when it fails.
+        unsafe impl Store<String> for $source {
+            #[inline]
+            unsafe fn store(self, slot: *mut String) -> Result {
+                let bytes: &[u8] = self.as_bytes();
+                // SAFETY: by contract; a `String` is laid out as a `Vec<u8>`, and this is UTF-8.
+                unsafe { bytes.store(slot.cast::<Vec<u8>>()) }
+            }
+        }
+    )* };
+}
+
+text!(
+    &str,
+    &String,
+    std::string::String,
+    &std::string::String,
+    Box<str>,
+    Cow<'_, str>
+);
+
+// SAFETY: as its text.
+unsafe impl Store<String> for char {
+    unsafe fn store(self, slot: *mut String) -> Result {
+        let mut bytes = [0; 4];
+        let text: &str = self.encode_utf8(&mut bytes);
+        // SAFETY: by contract.
+        unsafe { text.store(slot) }
+    }
+}
+
+macro_rules! key {
+    ($($source:ty),*) => { $(
+        impl Key<String> for $source {
+            type Form = str;
+
+            #[inline]
+            fn form(&self) -> &str {
+                self
+            }
+        }
+    )* };
+}
+
+key!(
+    &str,
+    &String,
+    std::string::String,
+    &std::string::String,
+    Cow<'_, str>
+);
