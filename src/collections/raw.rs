@@ -55,6 +55,8 @@ pub(crate) fn record_in_buffer(
     whole: usize,
 ) -> Result {
     if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
+        let base = writer.base().wrapping_add(header.offset as usize);
+        writer.release_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
     record_some(writer, header, from, len, whole)
@@ -95,10 +97,12 @@ pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
 
 /// Records the buffer whole: before all of it is handed out.
 pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usize) -> Result {
+    let base = writer.base().wrapping_add(header.offset as usize);
     if header.marks & (marks::FRESH | marks::WHOLE) == 0 && whole > 0 {
-        let base = writer.base().wrapping_add(header.offset as usize);
         writer.record(base.cast_const(), whole)?;
         header.marks = marks::WHOLE;
+    } else {
+        writer.release_locks_in(base, whole);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) trait Contents {
     /// Whether dropping it does anything.
     const OWNS: bool;
 
-    /// The bytes of a buffer with `count` places, or as many of them as may hold locks.
+    /// Bytes of a buffer with `count` places, as far as there may be locks in them.
     fn size(count: usize) -> usize;
 
     /// Drops what lies in a buffer with `count` places. Writes nothing to the buffer.
@@ -88,7 +88,7 @@ fn start(writer: Writer, header: &BufferHeader) -> *mut u8 {
 }
 
 fn free_only<C: Contents>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
-    writer.let_go(start(writer, header), C::size(count));
+    writer.release_locks_in(start(writer, header), C::size(count));
     writer.free(header.offset, raw::is_fresh(writer, header))
 }
 

@@ -25,10 +25,11 @@ pub unsafe trait Store<T: Share> {
     #[doc(hidden)]
     unsafe fn store(self, slot: *mut T) -> Result;
 
-    /// Called instead of [`store`](Store::store) where there is no place to store it in: what
-    /// would have moved an element leaves it where it lies.
+    /// Lets go of what could not be stored, since there was no room for something else.
+    ///
+    /// A value is dropped; a guard on an element of another container leaves it there.
     #[doc(hidden)]
-    fn leave(self)
+    fn decline(self)
     where
         Self: Sized,
     {
@@ -37,9 +38,20 @@ pub unsafe trait Store<T: Share> {
 
 // SAFETY: the slot holds the value that was moved there.
 unsafe impl<T: Share> Store<T> for T {
+    #[inline(always)]
     unsafe fn store(self, slot: *mut T) -> Result {
         // SAFETY: the caller vouches for the slot.
         unsafe { slot.write(self) };
+        Ok(())
+    }
+}
+
+// SAFETY: as the value that it refers to.
+unsafe impl<T: Share + Copy> Store<T> for &T {
+    #[inline(always)]
+    unsafe fn store(self, slot: *mut T) -> Result {
+        // SAFETY: the caller vouches for the slot.
+        unsafe { slot.write(*self) };
         Ok(())
     }
 }

@@ -93,7 +93,7 @@ where
             Entry::Occupied(entry) => match entry.try_into_mut() {
                 Ok(found) => Ok(found),
                 Err(error) => {
-                    value.leave();
+                    value.decline();
                     Err(error)
                 }
             },
@@ -255,7 +255,7 @@ where
         let (writer, bucket) = match self.map.room_for(self.hash) {
             Ok(room) => room,
             Err(error) => {
-                value.leave();
+                value.decline();
                 return Err(error);
             }
         };

@@ -275,7 +275,7 @@ impl<K: Share, V: Share> HashMap<K, V> {
         value: S,
     ) -> Result {
         if let Err(error) = self.value_mut(storage, bucket) {
-            value.leave();
+            value.decline();
             return Err(error);
         }
         // SAFETY: a full bucket, which is recorded.
@@ -350,7 +350,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         let (writer, hash, found) = match self.place_for(key.form()) {
             Ok(place) => place,
             Err(error) => {
-                value.leave();
+                value.decline();
                 return Err(error);
             }
         };
@@ -716,7 +716,7 @@ unsafe fn make_pair<K: Share, V: Share>(
     let places = unsafe { (&raw mut (*pair).key, &raw mut (*pair).value) };
     // SAFETY: by contract.
     if let Err(error) = unsafe { key.store(places.0) } {
-        value.leave();
+        value.decline();
         return Err(error);
     }
     let alone = Alone(places.0);
@@ -738,7 +738,7 @@ pub(super) fn or_panic<T>(result: Result<T>) -> T {
 }
 
 impl<K, V> Drop for HashMap<K, V> {
-    /// Frees what the map owns, also where it was moved to the stack. See [`raw::while_dropping`].
+    /// Frees what the map owns, also where it was moved to the stack. See `raw::while_dropping`.
     fn drop(&mut self) {
         storage::drop_block::<K, V>(&self.header);
     }

@@ -42,6 +42,14 @@ mod storage;
 mod table;
 mod traits;
 
+/// What a table looks like in memory, for those who read one without trusting it.
+pub(crate) mod stored {
+    pub(crate) use super::{
+        control::{DELETED, EMPTY},
+        table::{FEWEST_BUCKETS, capacity_of, control_len},
+    };
+}
+
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use iter::{Drain, Iter, IterMut, Keys, Values, ValuesMut};
 pub use map::HashMap;

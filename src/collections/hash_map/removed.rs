@@ -5,9 +5,9 @@ use super::{
     storage::{Pair, Storage},
 };
 use crate::{
-    error::{Error, Result},
+    collections::vec::check_move,
+    error::Result,
     layout::MapHeader,
-    mapping,
     section::Writer,
     share::{Share, Store},
 };
@@ -24,7 +24,6 @@ use std::{
 /// It is read where it lies: the guard dereferences to the value. Stored in another container
 /// (`to.insert(key, from.remove(&key)?)`), the value moves there. A forgotten guard leaves the pair
 /// where it was.
-#[must_use = "the pair is dropped as soon as the guard is"]
 pub struct Removed<'a, K, V> {
     header: *mut MapHeader,
     storage: Storage<K, V>,
@@ -73,7 +72,7 @@ impl<'a, K, V> Removed<'a, K, V> {
     fn take_out(&mut self) -> Result {
         let writer = Writer::at(self.header)?;
         // Locks in it may have been taken since the guard was made (J4).
-        writer.let_go(self.pair(), size_of::<Pair<K, V>>());
+        writer.release_locks_in(self.pair(), size_of::<Pair<K, V>>());
         // SAFETY: the control byte and the header are recorded, by the contract of `new`; nobody
         // else uses the header now.
         unsafe {
@@ -140,18 +139,9 @@ unsafe impl<K, V: Share> Store<V> for Removed<'_, K, V> {
         Ok(())
     }
 
-    fn leave(self) {
+    fn decline(self) {
         mem::forget(self);
     }
-}
-
-/// Whether a value that lies at `from` may be moved to `to`: within one arena.
-fn check_move<T>(from: *const T, to: *const T) -> Result {
-    let arena = |place: *const T| mapping::locate(place).map(|located| located.arena);
-    if arena(from) == arena(to) {
-        return Ok(());
-    }
-    Err(Error::OtherArena)
 }
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Removed<'_, K, V> {

@@ -124,9 +124,7 @@ pub(super) fn record_control<K, V>(
 pub(super) fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
     let size = size_of::<Pair<K, V>>();
     let (from, whole) = (bucket * size, whole::<K, V>(header));
-    let buffer = &mut header.buffer;
-    writer.let_go(start(writer, buffer).wrapping_add(from), size);
-    raw::record_in_buffer(writer, buffer, from, size, whole)
+    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
 }
 
 /// Records the value in a bucket.
@@ -134,9 +132,7 @@ pub(super) fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: 
 pub(super) fn record_value<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
     let (from, size) = value_in::<K, V>(bucket);
     let whole = whole::<K, V>(header);
-    let buffer = &mut header.buffer;
-    writer.let_go(start(writer, buffer).wrapping_add(from), size);
-    raw::record_in_buffer(writer, buffer, from, size, whole)
+    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
 }
 
 /// Records the value in a bucket while others are handed out: never the whole block, which these
@@ -150,7 +146,7 @@ pub(super) fn record_only_value<K, V>(
     let (from, size) = value_in::<K, V>(bucket);
     let value = start(writer, &header.buffer).wrapping_add(from);
     if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 || size == 0 {
-        writer.let_go(value, size);
+        writer.release_locks_in(value, size);
         return Ok(());
     }
     writer.record(value, size)?;
@@ -312,7 +308,7 @@ pub(super) fn free_block<K, V>(writer: Writer, header: &mut MapHeader) -> Result
 /// Lets go of locks in a block that is about to be moved or freed (J4).
 fn let_go<K, V>(writer: Writer, header: &MapHeader) {
     if header.buffer.offset != 0 {
-        writer.let_go(start(writer, &header.buffer), whole::<K, V>(header));
+        writer.release_locks_in(start(writer, &header.buffer), whole::<K, V>(header));
     }
 }
 

@@ -7,7 +7,7 @@
 use super::control::{DELETED, EMPTY, GROUP, Group, is_full, tag_of};
 
 /// The smallest table.
-pub(super) const FEWEST_BUCKETS: usize = 4;
+pub(crate) const FEWEST_BUCKETS: usize = 4;
 
 /// The control bytes of a table, for one operation.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) enum Found {
 
 /// Keys that a table of that many buckets holds at most: seven eighths, so that there is always an
 /// empty bucket.
-pub(super) const fn capacity_of(buckets: usize) -> usize {
+pub(crate) const fn capacity_of(buckets: usize) -> usize {
     if buckets < 8 {
         buckets - 1
     } else {
@@ -48,7 +48,7 @@ pub(super) fn buckets_for(capacity: usize) -> Option<usize> {
 }
 
 /// Control bytes of that many buckets: at least one group of them.
-pub(super) const fn control_len(buckets: usize) -> usize {
+pub(crate) const fn control_len(buckets: usize) -> usize {
     if buckets < GROUP { GROUP } else { buckets }
 }
 

@@ -101,7 +101,7 @@ impl<T: Share> Vec<T> {
         match self.open_with_room(1) {
             Ok(writer) => self.store_behind(writer, value),
             Err(error) => {
-                value.leave();
+                value.decline();
                 Err(error)
             }
         }
@@ -149,7 +149,7 @@ impl<T: Share> Vec<T> {
         let writer = match ready {
             Ok(writer) => writer,
             Err(error) => {
-                value.leave();
+                value.decline();
                 return Err(error);
             }
         };
@@ -275,7 +275,7 @@ impl<T: Share> Vec<T> {
     /// Does what can fail before all elements are taken away: records them, unless they are so
     /// many that the buffer will be given up.
     fn prepare_to_empty(&mut self, writer: Writer) -> Result {
-        writer.let_go(self.start(writer), self.len() * size_of::<T>());
+        writer.release_locks_in(self.start(writer), self.len() * size_of::<T>());
         if self.gives_up() {
             writer.reserve(1)
         } else {
@@ -429,28 +429,16 @@ impl<T: Share> Vec<T> {
     }
 }
 
-impl<T: Share> Extend<T> for Vec<T> {
+impl<T: Share, S: Store<T>> Extend<S> for Vec<T> {
     /// Appends what the iterator yields.
     ///
     /// # Panics
     ///
     /// When the arena is full: [`try_extend`](Vec::try_extend) says so instead.
     #[track_caller]
-    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, values: I) {
         if let Err(error) = self.try_extend(values) {
             super::buffer::refuse(error);
         }
-    }
-}
-
-impl<'a, T: Share + Copy> Extend<&'a T> for Vec<T> {
-    /// Appends copies.
-    ///
-    /// # Panics
-    ///
-    /// As the other.
-    #[track_caller]
-    fn extend<I: IntoIterator<Item = &'a T>>(&mut self, values: I) {
-        self.extend(values.into_iter().copied());
     }
 }

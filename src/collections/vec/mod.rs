@@ -16,19 +16,26 @@
 //! So `push` never records an element. Where much would be recorded only to be taken away, the
 //! buffer is given up instead ([`Vec::clear`]).
 //!
-//! The header is recorded whole before its first change ([`raw::open`]), and holds the length.
+//! The header is recorded whole before its first change (`raw::open`), and holds the length.
 
 mod buffer;
+mod drain;
 mod edit;
 mod index;
 mod iter;
+mod removed;
+mod retain;
+mod sort;
 mod store;
 mod traits;
 
 pub(super) use buffer::refuse;
+pub use drain::{Drain, Drained};
 pub(super) use edit::checked_range;
 pub use index::Position;
 pub use iter::IterMut;
+pub use removed::Removed;
+pub(super) use removed::check_move;
 
 use super::{raw, take_apart};
 use crate::{

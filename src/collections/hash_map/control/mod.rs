@@ -21,9 +21,9 @@ pub(super) use portable::Group;
 pub(super) use sse2::Group;
 
 /// A bucket that was free ever since the table was made, or is as if it had been.
-pub(super) const EMPTY: u8 = 0xff;
+pub(crate) const EMPTY: u8 = 0xff;
 /// A bucket that is free, in a group that was full once.
-pub(super) const DELETED: u8 = 0x80;
+pub(crate) const DELETED: u8 = 0x80;
 /// Control bytes in a group.
 pub(super) const GROUP: usize = 16;
 
@@ -90,6 +90,7 @@ mod tests {
             prop_assert_eq!(a.empty(), b.empty());
             prop_assert_eq!(a.free(), b.free());
             prop_assert_eq!(a.full(), b.full());
+            #[allow(clippy::needless_range_loop)]
             for bucket in 0..GROUP {
                 let is = |mask: super::Buckets| mask.0 >> bucket & 1 == 1;
                 prop_assert_eq!(is(b.matching(tag)), bytes[bucket] == tag);

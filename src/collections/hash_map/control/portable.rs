@@ -24,9 +24,9 @@ impl Group {
     #[inline(always)]
     pub(in super::super) fn matching(self, byte: u8) -> Buckets {
         self.gather(|word| {
-            let different = word ^ ONES * u64::from(byte);
+            let different = word ^ (ONES * u64::from(byte));
             // The top bit of each byte that is zero, exactly: no carry leaves a byte.
-            !((different & !HIGH) + !HIGH | different) & HIGH
+            !(((different & !HIGH) + !HIGH) | different) & HIGH
         })
     }
 
