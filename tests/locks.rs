@@ -293,6 +293,39 @@ fn retained_locks_are_held_to_the_end_of_the_section() {
     assert_eq!(*world.a.try_lock().unwrap(), 1);
 }
 
+/// The closure may return a guard, or leave it in a variable outside: the lock stays held.
+#[test]
+fn a_guard_that_leaves_a_section_puts_its_end_off() {
+    let (arena, world) = world();
+    let taken = |lock: &Mutex<u64>| {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| matches!(lock.try_lock(), Err(Error::WouldBlock)));
+            other.join().unwrap()
+        })
+    };
+    let mut kept = arena
+        .section(|| {
+            *world.b.lock()? += 1;
+            world.a.lock()
+        })
+        .unwrap();
+    *kept += 1;
+    assert!(taken(&world.a) && taken(&world.b));
+    assert!(matches!(world.b.lock(), Err(Error::NeedsSection)));
+    assert!(matches!(arena.section(|| Ok(())), Err(Error::NeedsSection)));
+    drop(kept);
+    assert!(!taken(&world.a) && !taken(&world.b));
+    arena
+        .section(|| {
+            let (mut a, mut b) = (world.a.lock()?, world.b.lock()?);
+            std::mem::swap(&mut *a, &mut *b);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(*world.a.lock().unwrap(), 1);
+    assert_eq!(*world.b.lock().unwrap(), 1);
+}
+
 #[test]
 fn a_deadlock_is_found_and_named() {
     let (arena, world) = world();

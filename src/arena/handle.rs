@@ -322,7 +322,8 @@ impl Arena {
     /// Makes several locks one unit: all that `f` changes under all of them takes place at the end
     /// of `f`, or, if the process is killed before, not at all.
     ///
-    /// Locks taken inside are held to the end, even where their guards go earlier. Nested calls
+    /// Locks taken inside are held to the end, even where their guards go earlier. A guard that `f`
+    /// returns, or leaves in a variable outside, puts the end off until it is dropped. Nested calls
     /// join the outer one. Errors and panics do not undo anything: they end the section, and what
     /// was done is kept.
     ///

@@ -36,6 +36,8 @@ pub(crate) struct Ctx {
     pub(super) retained: u32,
     /// Whether the thread was panicking when the scope was opened.
     pub(super) opened_in_panic: bool,
+    /// Whether the scope was closed while a guard lived, with which the section will end.
+    pub(super) outlived: bool,
     /// Inside an operation: set while a signal handler must keep out.
     pub(super) busy: bool,
     /// The next free byte of the log, the end of its segment, and the segment's begin.

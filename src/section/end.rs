@@ -106,6 +106,9 @@ impl Ctx {
         self.guards -= 1;
         if self.scopes != 0 {
             self.retain(word);
+            if self.outlived && self.guards == 0 {
+                self.end_scope();
+            }
             return;
         }
         self.busy = true;
@@ -143,24 +146,36 @@ impl Ctx {
     }
 
     fn may_open(&self) -> Result {
-        if self.scopes == 0 {
+        if self.scopes == 0 || self.outlived {
             return self.may_lock();
         }
         Ok(())
     }
 
-    /// Closes a scope; the outermost one commits and releases every lock.
+    /// Closes a scope. The outermost one ends the section, unless a guard was carried out of it:
+    /// then the section ends with that guard, since it must not outlive its lock.
     pub(crate) fn close_scope(&mut self) {
         if !self.is_own() {
             return;
         }
-        self.scopes -= 1;
-        if self.scopes != 0 {
+        if self.scopes > 1 {
+            self.scopes -= 1;
             return;
         }
         if !self.opened_in_panic && std::thread::panicking() {
             self.poison_held();
         }
+        if self.guards == 0 {
+            self.end_scope();
+        } else {
+            self.outlived = true;
+        }
+    }
+
+    /// Commits, and releases every lock.
+    fn end_scope(&mut self) {
+        self.scopes = 0;
+        self.outlived = false;
         self.busy = true;
         let frees = self.commit();
         let mut held = std::mem::take(&mut self.body_mut().held);

@@ -35,7 +35,7 @@ impl Ctx {
     /// [`Error::OtherArena`] while the thread has a section in another arena.
     #[inline(always)]
     pub(crate) fn may_lock(&self) -> Result {
-        if self.guards != 0 && self.scopes == 0 {
+        if self.guards != 0 && (self.scopes == 0 || self.outlived) {
             return Err(Error::NeedsSection);
         }
         if self.is_only() {
