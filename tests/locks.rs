@@ -320,6 +320,39 @@ fn a_leaked_guard_does_not_hold_memory_that_was_freed() {
     assert_eq!(*numbers.lock().unwrap(), [u64::MAX; 8]);
 }
 
+/// The closure may return a guard, or leave it in a variable outside: the lock stays held.
+#[test]
+fn a_guard_that_leaves_a_section_puts_its_end_off() {
+    let (arena, world) = world();
+    let taken = |lock: &Mutex<u64>| {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| matches!(lock.try_lock(), Err(Error::WouldBlock)));
+            other.join().unwrap()
+        })
+    };
+    let mut kept = arena
+        .section(|| {
+            *world.b.lock()? += 1;
+            world.a.lock()
+        })
+        .unwrap();
+    *kept += 1;
+    assert!(taken(&world.a) && taken(&world.b));
+    assert!(matches!(world.b.lock(), Err(Error::NeedsSection)));
+    assert!(matches!(arena.section(|| Ok(())), Err(Error::NeedsSection)));
+    drop(kept);
+    assert!(!taken(&world.a) && !taken(&world.b));
+    arena
+        .section(|| {
+            let (mut a, mut b) = (world.a.lock()?, world.b.lock()?);
+            std::mem::swap(&mut *a, &mut *b);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(*world.a.lock().unwrap(), 1);
+    assert_eq!(*world.b.lock().unwrap(), 1);
+}
+
 #[test]
 fn a_deadlock_is_found_and_named() {
     let (arena, world) = world();

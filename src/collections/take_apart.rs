@@ -9,8 +9,41 @@ use super::raw;
 use crate::{error::Result, layout::BufferHeader, section::Writer};
 use std::{
     cell::{Cell, RefCell},
+    marker::PhantomData,
     ptr,
 };
+
+/// What lies in the buffers of one kind of container.
+pub(super) trait Contents {
+    /// Whether dropping it does anything.
+    const OWNS: bool;
+
+    /// Bytes of a buffer with `count` places, as far as there may be locks in them.
+    fn size(count: usize) -> usize;
+
+    /// Drops what lies in a buffer with `count` places. Writes nothing to the buffer.
+    ///
+    /// # Safety
+    ///
+    /// The container owns it, and goes.
+    unsafe fn drop_all(buffer: *mut u8, count: usize);
+}
+
+/// Values one behind the other.
+struct Elements<T>(PhantomData<T>);
+
+impl<T> Contents for Elements<T> {
+    const OWNS: bool = std::mem::needs_drop::<T>();
+
+    fn size(count: usize) -> usize {
+        count * size_of::<T>()
+    }
+
+    unsafe fn drop_all(buffer: *mut u8, count: usize) {
+        // SAFETY: the buffer holds `count` values, which belong to the container that goes.
+        unsafe { ptr::slice_from_raw_parts_mut(buffer.cast::<T>(), count).drop_in_place() };
+    }
+}
 
 /// Containers within containers that are dropped by plain recursion.
 const DEEP: u32 = 32;
@@ -32,30 +65,41 @@ thread_local! {
 /// panics; does nothing if the arena is not mapped for writing any more.
 #[inline]
 pub(super) fn drop_buffer<T>(header: &BufferHeader, count: usize) {
+    drop_contents::<Elements<T>>(header, count);
+}
+
+/// The same for a buffer that is laid out in another way.
+#[inline]
+pub(super) fn drop_contents<C: Contents>(header: &BufferHeader, count: usize) {
     if header.offset == 0 {
         return;
     }
-    if !std::mem::needs_drop::<T>() {
-        raw::while_dropping(header, |writer| free_only::<T>(writer, header, count));
+    if !C::OWNS {
+        raw::while_dropping(header, |writer| free_only::<C>(writer, header, count));
     } else if DEPTH.get() < DEEP {
-        raw::while_dropping(header, |writer| drop_nested::<T>(writer, header, count));
+        raw::while_dropping(header, |writer| drop_nested::<C>(writer, header, count));
     } else {
-        put_off::<T>(header, count);
+        put_off::<C>(header, count);
     }
 }
 
-fn free_only<T>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
-    let values = writer.base().wrapping_add(header.offset as usize);
-    writer.forget_locks_in(values, count * size_of::<T>());
+fn start(writer: Writer, header: &BufferHeader) -> *mut u8 {
+    writer.base().wrapping_add(header.offset as usize)
+}
+
+fn free_only<C: Contents>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
+    writer.forget_locks_in(start(writer, header), C::size(count));
     writer.free(header.offset, raw::is_fresh(writer, header))
 }
 
 /// Drops values that may own others. The outermost call goes on until nothing is left.
-fn drop_nested<T>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
+fn drop_nested<C: Contents>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
-    drop_values::<T>(writer, header, count);
-    let freed = free_only::<T>(writer, header, count);
+    // SAFETY: the contents belong to the container that goes; they lie in the arena that the header
+    // names (raw::while_dropping), whose mapping the section keeps.
+    unsafe { C::drop_all(start(writer, header), count) };
+    let freed = free_only::<C>(writer, header, count);
     if depth == 0 {
         work_off();
     }
@@ -63,24 +107,17 @@ fn drop_nested<T>(writer: Writer, header: &BufferHeader, count: usize) -> Result
     freed
 }
 
-fn drop_values<T>(writer: Writer, header: &BufferHeader, count: usize) {
-    let values: *mut T = writer.base().wrapping_add(header.offset as usize).cast();
-    // SAFETY: the buffer holds `count` values, which belong to the container that goes; it lies in
-    // the arena that the header names (raw::while_dropping), whose mapping the section keeps.
-    unsafe { ptr::slice_from_raw_parts_mut(values, count).drop_in_place() };
-}
-
 #[cold]
-fn put_off<T>(header: &BufferHeader, count: usize) {
+fn put_off<C: Contents>(header: &BufferHeader, count: usize) {
     let pending = Pending {
         header: BufferHeader { ..*header },
         count,
-        take_apart: drop_nested::<T>,
+        take_apart: drop_nested::<C>,
     };
     let put = PENDING.try_with(|list| list.borrow_mut().push(pending));
     if put.is_err() {
         // The thread is ending and has no list any more.
-        raw::while_dropping(header, |writer| drop_nested::<T>(writer, header, count));
+        raw::while_dropping(header, |writer| drop_nested::<C>(writer, header, count));
     }
 }
 

@@ -153,6 +153,7 @@ where
     /// As [`HashMap::get_mut`].
     #[inline]
     #[must_use]
+    #[track_caller]
     pub fn and_modify(mut self, change: impl FnOnce(&mut V)) -> Self {
         if let Entry::Occupied(entry) = &mut self {
             change(entry.get_mut());
@@ -187,6 +188,7 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     /// # Panics
     ///
     /// As [`HashMap::get_mut`].
+    #[track_caller]
     pub fn get_mut(&mut self) -> &mut V {
         or_panic(self.map.value_mut(self.storage, self.bucket))
     }
@@ -196,6 +198,7 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     /// # Panics
     ///
     /// As [`HashMap::get_mut`].
+    #[track_caller]
     pub fn into_mut(self) -> &'a mut V {
         or_panic(self.try_into_mut())
     }
@@ -218,6 +221,7 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     /// # Panics
     ///
     /// As [`HashMap::remove`].
+    #[track_caller]
     pub fn remove(self) -> Removed<'a, K, V> {
         or_panic(self.map.record_removal(self.bucket));
         // SAFETY: a full bucket, recorded.

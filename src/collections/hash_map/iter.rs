@@ -100,7 +100,7 @@ impl<'a, K: Share, V: Share> Iterator for IterMut<'a, K, V> {
         let bucket = buckets.next(storage.table)?;
         // SAFETY: the map is borrowed mutably for `'a`; only its header is used here, which no
         // reference that was handed out covers.
-        or_panic(unsafe { (*self.map).record_value_of(bucket) });
+        or_panic(unsafe { (*self.map).record_only_value(bucket) });
         self.buckets = buckets;
         // SAFETY: a full bucket, recorded, which is handed out once.
         let Pair { key, value } = unsafe { &mut *storage.pair(bucket) };

@@ -8,8 +8,8 @@ use super::{
     table::{Found, buckets_for, capacity_of},
 };
 use crate::{
-    collections::raw,
-    error::{Error, Result},
+    collections::{raw, vec::refuse},
+    error::Result,
     layout::MapHeader,
     mapping,
     section::Writer,
@@ -203,6 +203,7 @@ impl<K: Share, V: Share> HashMap<K, V> {
     ///
     /// If `keep` does; then the pairs that it did not see are still there. And if the arena is so
     /// full that a pair cannot be recorded.
+    #[track_caller]
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         let (Some(storage), mut buckets) = self.full_buckets() else {
             return;
@@ -211,7 +212,7 @@ impl<K: Share, V: Share> HashMap<K, V> {
             let pair = storage.pair(bucket);
             or_panic(self.record_removal(bucket));
             // SAFETY: a full bucket of a map that is borrowed mutably, and recorded.
-            let (key, value) = unsafe { (&(*pair).key, &mut (*pair).value) };
+            let Pair { key, value } = unsafe { &mut *pair };
             if !keep(key, value) {
                 // SAFETY: recorded just now.
                 drop(unsafe { Removed::new(self, storage, bucket) });
@@ -227,6 +228,7 @@ impl<K: Share, V: Share> HashMap<K, V> {
     /// # Panics
     ///
     /// If the arena is so full that the map cannot be recorded.
+    #[track_caller]
     pub fn clear(&mut self) {
         if self.is_empty() {
             return;
@@ -245,15 +247,22 @@ impl<K: Share, V: Share> HashMap<K, V> {
 
     /// Records the value in a full bucket.
     #[inline(always)]
-    pub(super) fn record_value_of(&mut self, bucket: usize) -> Result {
+    pub(super) fn record_value(&mut self, bucket: usize) -> Result {
         let writer = self.open()?;
         storage::record_value::<K, V>(writer, &mut self.header, bucket)
+    }
+
+    /// The same, while other values are handed out.
+    #[inline(always)]
+    pub(super) fn record_only_value(&mut self, bucket: usize) -> Result {
+        let writer = self.open()?;
+        storage::record_only_value::<K, V>(writer, &mut self.header, bucket)
     }
 
     /// The value in a full bucket, recorded so that it can be changed.
     #[inline(always)]
     pub(super) fn value_mut(&mut self, storage: Storage<K, V>, bucket: usize) -> Result<&mut V> {
-        self.record_value_of(bucket)?;
+        self.record_value(bucket)?;
         // SAFETY: a full bucket of a map that is borrowed mutably, and recorded.
         Ok(unsafe { &mut (*storage.pair(bucket)).value })
     }
@@ -568,6 +577,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     ///
     /// As [`get`](HashMap::get); and if the arena is so full that the value cannot be recorded.
     #[inline]
+    #[track_caller]
     pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
         Q: ?Sized + Hash + Eq,
@@ -606,6 +616,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     /// # Ok::<(), sharena::Error>(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn remove<Q>(&mut self, key: &Q) -> Option<Removed<'_, K, V>>
     where
         Q: ?Sized + Hash + Eq,
@@ -715,27 +726,20 @@ unsafe fn make_pair<K: Share, V: Share>(
     Ok(places.1)
 }
 
-/// For operations that hand out references: they have no other way to tell that the arena is so full
-/// that not even the old bytes can be recorded.
+/// For operations without a `Result`: they have no other way to tell that the arena is so full that
+/// not even the old bytes can be recorded.
 #[inline(always)]
+#[track_caller]
 pub(super) fn or_panic<T>(result: Result<T>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => cannot_record(&error),
+        Err(error) => refuse(error),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn cannot_record(error: &Error) -> ! {
-    panic!("could not record a map before changing it: {error}")
 }
 
 impl<K, V> Drop for HashMap<K, V> {
     /// Frees what the map owns, also where it was moved to the stack. See `raw::while_dropping`.
     fn drop(&mut self) {
-        raw::while_dropping(&self.header.buffer, |writer| {
-            storage::drop_block::<K, V>(writer, &self.header)
-        });
+        storage::drop_block::<K, V>(&self.header);
     }
 }

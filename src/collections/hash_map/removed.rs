@@ -1,16 +1,23 @@
 //! A pair on its way out.
 
 use super::{
-    map::HashMap,
+    map::{HashMap, or_panic},
     storage::{Pair, Storage},
 };
 use crate::{
+    collections::vec::check_move,
     error::Result,
     layout::MapHeader,
     section::Writer,
     share::{Share, Store},
 };
-use std::{fmt, marker::PhantomData, mem, ops::Deref, ptr};
+use std::{
+    fmt,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
+    ops::Deref,
+    ptr,
+};
 
 /// A value that is taken out of a [`HashMap`] when this guard is dropped.
 ///
@@ -55,13 +62,17 @@ impl<'a, K, V> Removed<'a, K, V> {
         self.storage.pair(self.bucket)
     }
 
-    /// Takes the pair out of the map, without dropping it. Says whether that was possible: not in
-    /// a forked child, which inherits guards that are not its own.
+    /// Takes the pair out of the map; neither is dropped. All that this changes was recorded when
+    /// the guard was made.
+    ///
+    /// # Errors
+    ///
+    /// In a forked child, which inherits guards that are not its own: nothing is changed.
     #[inline(always)]
-    fn take_out(&mut self) -> bool {
-        if Writer::at(self.header).is_err() {
-            return false;
-        }
+    fn take_out(&mut self) -> Result {
+        let writer = Writer::at(self.header)?;
+        // Locks in it may have been taken since the guard was made (J4).
+        writer.forget_locks_in(self.pair(), size_of::<Pair<K, V>>());
         // SAFETY: the control byte and the header are recorded, by the contract of `new`; nobody
         // else uses the header now.
         unsafe {
@@ -69,15 +80,33 @@ impl<'a, K, V> Removed<'a, K, V> {
             (*self.header).len -= 1;
             (*self.header).growth_left += u64::from(emptied);
         }
-        true
+        Ok(())
+    }
+
+    /// Takes the value to the stack, and drops the key. There it is inert: what it owns can be used
+    /// again once it is put back. Not put back in the same section, it is lost if the process dies.
+    ///
+    /// # Panics
+    ///
+    /// In a child of the process that made the guard.
+    #[track_caller]
+    pub fn take(mut self) -> V {
+        or_panic(self.take_out());
+        let pair = self.pair();
+        mem::forget(self);
+        // SAFETY: the pair is the map's no more: its value moves, its key is dropped.
+        unsafe {
+            ptr::drop_in_place(&raw mut (*pair).key);
+            ptr::read(&raw const (*pair).value)
+        }
     }
 }
 
 impl<K, V> Drop for Removed<'_, K, V> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.take_out() {
-            // SAFETY: the pair is recorded and not the map's any more.
+        if self.take_out().is_ok() {
+            // SAFETY: the pair is recorded, and not the map's any more.
             unsafe { ptr::drop_in_place(self.pair()) };
         }
     }
@@ -93,18 +122,16 @@ impl<K, V> Deref for Removed<'_, K, V> {
     }
 }
 
-// SAFETY: the value is moved to the slot, and taken out of the map.
+// SAFETY: the slot holds the value that was moved there. On an error the pair stays.
 unsafe impl<K, V: Share> Store<V> for Removed<'_, K, V> {
     #[inline(always)]
-    unsafe fn store(mut self, slot: *mut V) -> Result {
-        if !self.take_out() {
-            mem::forget(self);
-            return Err(crate::Error::NoSection);
-        }
-        let pair = self.pair();
-        mem::forget(self);
-        // SAFETY: the pair is the map's no more: its value moves, its key is dropped. The slot is
-        // the caller's.
+    unsafe fn store(self, slot: *mut V) -> Result {
+        let mut guard = ManuallyDrop::new(self);
+        check_move(&**guard, slot)?;
+        guard.take_out()?;
+        let pair = guard.pair();
+        // SAFETY: the pair is the map's no more: its value moves to the slot, which the caller
+        // vouches for, and its key is dropped.
         unsafe {
             ptr::copy_nonoverlapping(&raw const (*pair).value, slot, 1);
             ptr::drop_in_place(&raw mut (*pair).key);
@@ -112,7 +139,6 @@ unsafe impl<K, V: Share> Store<V> for Removed<'_, K, V> {
         Ok(())
     }
 
-    /// The pair stays where it is.
     fn decline(self) {
         mem::forget(self);
     }
@@ -130,5 +156,11 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Removed<'_, K, V> {
 impl<K, V: fmt::Display> fmt::Display for Removed<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+impl<K, V: PartialEq> PartialEq<V> for Removed<'_, K, V> {
+    fn eq(&self, other: &V) -> bool {
+        **self == *other
     }
 }

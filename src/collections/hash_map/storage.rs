@@ -5,12 +5,12 @@ use super::{
     table::{FEWEST_BUCKETS, Table, buckets_for, capacity_of, control_len},
 };
 use crate::{
-    collections::raw,
+    collections::{raw, take_apart},
     error::{Error, Result},
-    layout::{MapHeader, marks},
+    layout::{BufferHeader, MapHeader, marks},
     section::Writer,
 };
-use std::{alloc::Layout, hash::Hash, mem, ptr};
+use std::{alloc::Layout, hash::Hash, marker::PhantomData, mem, ptr};
 
 /// What lies in a bucket.
 #[repr(C)]
@@ -82,9 +82,8 @@ impl<K, V> Storage<K, V> {
     /// As [`Storage::new`]: the map has a block in the writer's arena.
     #[inline(always)]
     pub(super) unsafe fn opened(writer: Writer, header: &MapHeader) -> Self {
-        let block = writer.base().wrapping_add(header.buffer.offset as usize);
         // SAFETY: by contract.
-        unsafe { Self::new(block, header) }
+        unsafe { Self::new(start(writer, &header.buffer), header) }
     }
 
     #[inline(always)]
@@ -123,16 +122,48 @@ pub(super) fn record_control<K, V>(
 /// Records the pair in a bucket.
 #[inline(always)]
 pub(super) fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
-    let (size, whole) = (size_of::<Pair<K, V>>(), whole::<K, V>(header));
-    raw::record_in_buffer(writer, &mut header.buffer, bucket * size, size, whole)
+    let size = size_of::<Pair<K, V>>();
+    let (from, whole) = (bucket * size, whole::<K, V>(header));
+    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
 }
 
 /// Records the value in a bucket.
 #[inline(always)]
 pub(super) fn record_value<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
-    let at = bucket * size_of::<Pair<K, V>>() + mem::offset_of!(Pair<K, V>, value);
+    let (from, size) = value_in::<K, V>(bucket);
     let whole = whole::<K, V>(header);
-    raw::record_in_buffer(writer, &mut header.buffer, at, size_of::<V>(), whole)
+    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
+}
+
+/// Records the value in a bucket while others are handed out: never the whole block, which these
+/// are in.
+#[inline(always)]
+pub(super) fn record_only_value<K, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    bucket: usize,
+) -> Result {
+    let (from, size) = value_in::<K, V>(bucket);
+    let value = start(writer, &header.buffer).wrapping_add(from);
+    if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 || size == 0 {
+        writer.forget_locks_in(value, size);
+        return Ok(());
+    }
+    writer.record(value, size)?;
+    raw::count_recorded(&mut header.buffer, size);
+    Ok(())
+}
+
+/// Where the value in a bucket begins, and its size.
+#[inline(always)]
+fn value_in<K, V>(bucket: usize) -> (usize, usize) {
+    let from = bucket * size_of::<Pair<K, V>>() + mem::offset_of!(Pair<K, V>, value);
+    (from, size_of::<V>())
+}
+
+#[inline(always)]
+fn start(writer: Writer, buffer: &BufferHeader) -> *mut u8 {
+    writer.base().wrapping_add(buffer.offset as usize)
 }
 
 /// An empty table in a new block; freed again unless it becomes a map's.
@@ -204,6 +235,7 @@ pub(super) fn resize<K: Hash, V>(writer: Writer, header: &mut MapHeader, buckets
     debug_assert!(capacity_of(buckets) >= header.len as usize && buckets >= FEWEST_BUCKETS);
     let fresh = Fresh::<K, V>::alloc(writer, buckets)?;
     if header.buffer.offset != 0 {
+        forget_locks::<K, V>(writer, header);
         // SAFETY: the map is opened, and has a block.
         let old = unsafe { Storage::<K, V>::opened(writer, header) };
         copy_all(
@@ -229,8 +261,7 @@ pub(super) fn clear<K, V>(writer: Writer, header: &mut MapHeader) {
     if let Ok(fresh) = Fresh::<K, V>::alloc(writer, old.mask as usize + 1) {
         set_fresh(header, fresh);
     }
-    // The map is in order by now: should the log be too full for a free, `check` finds the block.
-    let _ = drop_block::<K, V>(writer, &old);
+    drop_block::<K, V>(&old);
 }
 
 fn clear_in_place<K, V>(writer: Writer, header: &mut MapHeader) {
@@ -244,7 +275,7 @@ fn clear_in_place<K, V>(writer: Writer, header: &mut MapHeader) {
     }
     // SAFETY: the map is opened, and has a block.
     let storage = unsafe { Storage::<K, V>::opened(writer, header) };
-    writer.forget_locks_in(storage.pairs.cast::<u8>(), whole::<K, V>(header));
+    forget_locks::<K, V>(writer, header);
     let len = mem::take(&mut header.len) as usize;
     header.growth_left = capacity_of(storage.table.buckets()) as u64;
     let _empty = Empty(storage.table);
@@ -270,11 +301,15 @@ fn set_fresh<K, V>(header: &mut MapHeader, fresh: Fresh<K, V>) {
 
 /// Frees the block of an opened map, which is left without one.
 pub(super) fn free_block<K, V>(writer: Writer, header: &mut MapHeader) -> Result {
-    if header.buffer.offset != 0 {
-        let block = writer.base().wrapping_add(header.buffer.offset as usize);
-        writer.forget_locks_in(block, whole::<K, V>(header));
-    }
+    forget_locks::<K, V>(writer, header);
     raw::free_buffer(writer, &mut header.buffer)
+}
+
+/// Lets go of locks in a block that is about to be moved or freed (J4).
+fn forget_locks<K, V>(writer: Writer, header: &MapHeader) {
+    if header.buffer.offset != 0 {
+        writer.forget_locks_in(start(writer, &header.buffer), whole::<K, V>(header));
+    }
 }
 
 /// Copies `len` pairs to their places in an empty table.
@@ -308,13 +343,31 @@ pub(super) unsafe fn drop_pairs<K, V>(storage: Storage<K, V>, len: usize) {
     }
 }
 
-/// What must be done with the block of a map that is dropped: its pairs, then itself.
-pub(super) fn drop_block<K, V>(writer: Writer, header: &MapHeader) -> Result {
-    let block = writer.base().wrapping_add(header.buffer.offset as usize);
-    // SAFETY: the map owns that block in the writer's arena, and nobody uses it any more.
-    unsafe { drop_pairs(Storage::<K, V>::new(block, header), header.len as usize) };
-    writer.forget_locks_in(block, whole::<K, V>(header));
-    writer.free(header.buffer.offset, raw::is_fresh(writer, &header.buffer))
+/// What lies in a map's block, as far as its control bytes tell.
+struct Contents<K, V>(PhantomData<Pair<K, V>>);
+
+impl<K, V> take_apart::Contents for Contents<K, V> {
+    const OWNS: bool = mem::needs_drop::<Pair<K, V>>();
+
+    fn size(buckets: usize) -> usize {
+        control_at::<K, V>(buckets)
+    }
+
+    unsafe fn drop_all(block: *mut u8, buckets: usize) {
+        let control = block.wrapping_add(control_at::<K, V>(buckets));
+        let storage: Storage<K, V> = Storage {
+            pairs: block.cast(),
+            // SAFETY: by contract, the block of a map with that many buckets.
+            table: unsafe { Table::new(control, buckets - 1) },
+        };
+        // SAFETY: they belong to a map that goes.
+        unsafe { drop_pairs(storage, storage.table.count_full()) };
+    }
+}
+
+/// Drops the pairs of a map that goes, and frees its block. Never panics.
+pub(super) fn drop_block<K, V>(header: &MapHeader) {
+    take_apart::drop_contents::<Contents<K, V>>(&header.buffer, header.mask as usize + 1);
 }
 
 /// Goes through the full buckets of a table.

@@ -98,6 +98,14 @@ impl Table {
         unsafe { Group::load(self.control.add(at)) }
     }
 
+    /// How many buckets are full.
+    pub(super) fn count_full(self) -> usize {
+        let groups = (0..self.buckets()).step_by(GROUP);
+        groups
+            .map(|at| self.group(at).full().0.count_ones() as usize)
+            .sum()
+    }
+
     #[inline(always)]
     fn control(self, bucket: usize) -> u8 {
         debug_assert!(bucket <= self.mask);
