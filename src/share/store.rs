@@ -37,9 +37,20 @@ pub unsafe trait Store<T: Share> {
 
 // SAFETY: the slot holds the value that was moved there.
 unsafe impl<T: Share> Store<T> for T {
+    #[inline(always)]
     unsafe fn store(self, slot: *mut T) -> Result {
         // SAFETY: the caller vouches for the slot.
         unsafe { slot.write(self) };
+        Ok(())
+    }
+}
+
+// SAFETY: as the value that it refers to.
+unsafe impl<T: Share + Copy> Store<T> for &T {
+    #[inline(always)]
+    unsafe fn store(self, slot: *mut T) -> Result {
+        // SAFETY: the caller vouches for the slot.
+        unsafe { slot.write(*self) };
         Ok(())
     }
 }

@@ -429,28 +429,16 @@ impl<T: Share> Vec<T> {
     }
 }
 
-impl<T: Share> Extend<T> for Vec<T> {
+impl<T: Share, S: Store<T>> Extend<S> for Vec<T> {
     /// Appends what the iterator yields.
     ///
     /// # Panics
     ///
     /// When the arena is full: [`try_extend`](Vec::try_extend) says so instead.
     #[track_caller]
-    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, values: I) {
         if let Err(error) = self.try_extend(values) {
             super::buffer::refuse(error);
         }
-    }
-}
-
-impl<'a, T: Share + Copy> Extend<&'a T> for Vec<T> {
-    /// Appends copies.
-    ///
-    /// # Panics
-    ///
-    /// As the other.
-    #[track_caller]
-    fn extend<I: IntoIterator<Item = &'a T>>(&mut self, values: I) {
-        self.extend(values.into_iter().copied());
     }
 }

@@ -70,8 +70,11 @@ impl<T: Share, I: Position<T>> IndexMut<I> for Vec<T> {
     fn index_mut(&mut self, index: I) -> &mut I::Output {
         match index.elements(self.len()) {
             Some(elements) => IndexMut::index_mut(self.recorded(elements), index),
-            // It says what is wrong.
-            None => IndexMut::index_mut(&mut [][..], index),
+            None => {
+                // Says what is wrong with it.
+                Index::index(self.as_slice(), index);
+                unreachable!("the index is out of bounds")
+            }
         }
     }
 }
@@ -212,7 +215,10 @@ impl<T: Share> Vec<T> {
 
     #[inline]
     pub(super) fn swap_recorded(&mut self, writer: Writer, a: usize, b: usize) {
-        let len = self.len();
+        let (start, len) = (self.start(writer), self.len());
+        // Locks in them may have been taken since they were recorded (J4).
+        writer.let_go(start.wrapping_add(a), size_of::<T>());
+        writer.let_go(start.wrapping_add(b), size_of::<T>());
         // SAFETY: only the two elements are changed, which the caller recorded.
         unsafe { self.slice_mut(writer, 0..len) }.swap(a, b);
     }

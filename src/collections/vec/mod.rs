@@ -19,16 +19,22 @@
 //! The header is recorded whole before its first change ([`raw::open`]), and holds the length.
 
 mod buffer;
+mod drain;
 mod edit;
 mod index;
 mod iter;
+mod removed;
+mod retain;
 mod store;
 mod traits;
 
 pub(super) use buffer::refuse;
+pub use drain::{Drain, Drained};
 pub(super) use edit::checked_range;
 pub use index::Position;
 pub use iter::IterMut;
+pub use removed::Removed;
+pub(super) use removed::check_move;
 
 use super::{raw, take_apart};
 use crate::{
