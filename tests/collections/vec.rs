@@ -111,9 +111,8 @@ fn made_from_many_things() {
         *v,
         [vec![1, 2], vec![3], vec![4, 5], vec![6], vec![7], vec![]]
     );
-    let texts = arena.root::<Mutex<Vec<Vec<String>>>>("t");
     drop(v);
-    let texts = texts.unwrap();
+    let texts = arena.root::<Mutex<Vec<Vec<String>>>>("t").unwrap();
     let mut texts = texts.lock().unwrap();
     texts.push_from(["a", "b"]).unwrap();
     texts[0].extend(["c"]);
@@ -214,4 +213,45 @@ fn locks_are_let_go_of_before_they_move() {
             })
             .unwrap();
     }
+}
+
+#[test]
+fn sorting() {
+    let arena = Arena::in_memory().unwrap();
+    let root = arena.root::<Mutex<Vec<String>>>("v").unwrap();
+    let mut v = root.lock().unwrap();
+    v.try_extend((0..200).map(|i| format!("{}", i * 7919 % 200)))
+        .unwrap();
+    let mut expected: std::vec::Vec<_> = v.iter().map(|s| s.as_str().to_owned()).collect();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut left = 300;
+        v.sort_by(|a, b| {
+            left -= 1;
+            assert!(left > 0);
+            a.cmp(b)
+        });
+    }));
+    assert!(panic.is_err());
+    assert_eq!(*v, expected[..]);
+    v.sort_by_key(|s| s.len());
+    expected.sort_by_key(|s| s.len());
+    assert_eq!(*v, expected[..]);
+    v.sort_unstable_by(|a, b| b.cmp(a));
+    expected.sort_by(|a, b| b.cmp(a));
+    assert_eq!(*v, expected[..]);
+    v.sort_by_cached_key(|s| s.parse::<u32>().unwrap());
+    expected.sort_by_cached_key(|s| s.parse::<u32>().unwrap());
+    assert_eq!(*v, expected[..]);
+    v.sort();
+    v.sort();
+    expected.sort();
+    assert_eq!(*v, expected[..]);
+    // A slice is sorted by `std`, which panics where it looks at elements out of place.
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        v.sort_by_key(|s| s.parse::<u32>().unwrap() * 7919 % 200);
+        v[..].sort();
+    }));
+    assert!(panic.is_err());
+    v.sort();
+    assert_eq!(*v, expected[..]);
 }

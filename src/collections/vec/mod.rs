@@ -25,6 +25,7 @@ mod index;
 mod iter;
 mod removed;
 mod retain;
+mod sort;
 mod store;
 mod traits;
 
@@ -50,6 +51,11 @@ use std::{marker::PhantomData, ptr::NonNull, slice};
 /// where it lies in an arena; moved out of there it is inert.
 ///
 /// `Sync`, but not `Send`.
+///
+/// All methods of slices are there, too. Those that record nothing but what they change, such as
+/// [`get_mut`](Vec::get_mut), [`swap`](Vec::swap) and [`iter_mut`](Vec::iter_mut), are methods of
+/// the vector; so is [`sort`](Vec::sort), since `std` sorts *slices* by comparing elements on the
+/// stack, where elements that own memory are inert: that panics, and loses nothing.
 ///
 /// # Panics
 ///
