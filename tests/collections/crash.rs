@@ -131,7 +131,7 @@ fn boxes() {
     root.lock().unwrap().set("before").unwrap();
     let changes: [fn(&mut Box<String>); 5] = [
         |b| b.clear(),
-        |b| drop(b.set("after").unwrap()),
+        |b| b.set("after").unwrap().clear(),
         |b| drop(std::mem::take(b)),
         |b| b.get_mut().unwrap().push_str("and after").unwrap(),
         |b| {

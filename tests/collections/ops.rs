@@ -65,7 +65,7 @@ impl Element for AString {
             }
             3 => {
                 self.insert_str(0, "é")?;
-                std.insert_str(0, "é");
+                std.insert(0, 'é');
             }
             4 => {
                 let text = Self::make(seed / 7);
@@ -214,9 +214,7 @@ pub(crate) fn apply<E: Element>(op: &Op, v: &mut AVec<E>, std: &mut Vec<E::Std>)
         Op::Forget(index) if len > 0 => {
             std::mem::forget(v.remove(at(index)));
             std::mem::forget(v.drain(at(index)..));
-            let mut iter = v.iter_mut();
-            iter.next();
-            std::mem::forget(iter);
+            v.iter_mut().next();
         }
         Op::Take(index) if len > 0 => {
             let value = v.remove(at(index)).take();
@@ -333,7 +331,7 @@ fn append_back<E: Element>(v: &mut AVec<E>, mut rest: AVec<E>) -> Result {
     let count = head.len();
     let mut elements = Vec::new();
     std::mem::swap(v, &mut head);
-    while v.len() > 0 {
+    while !v.is_empty() {
         elements.push(v.pop().unwrap().take());
     }
     std::mem::swap(v, &mut head);

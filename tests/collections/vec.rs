@@ -103,9 +103,10 @@ fn made_from_many_things() {
     let mut v = root.lock().unwrap();
     v.push_from([1, 2]).unwrap();
     v.push_from(&[3][..]).unwrap();
-    v.push_from(&[4, 5]).unwrap();
+    let borrowed = (&[4, 5], &vec![7]);
+    v.push_from(borrowed.0).unwrap();
     v.push_from(vec![6]).unwrap();
-    v.push_from(&vec![7]).unwrap();
+    v.push_from(borrowed.1).unwrap();
     v.push(Vec::new()).unwrap();
     assert_eq!(
         *v,

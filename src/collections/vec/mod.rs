@@ -16,7 +16,7 @@
 //! So `push` never records an element. Where much would be recorded only to be taken away, the
 //! buffer is given up instead ([`Vec::clear`]).
 //!
-//! The header is recorded whole before its first change ([`raw::open`]), and holds the length.
+//! The header is recorded whole before its first change (`raw::open`), and holds the length.
 
 mod buffer;
 mod drain;
