@@ -185,11 +185,6 @@ pub enum Error {
         /// The name that was looked for.
         name: String,
     },
-    /// A root of that name exists already.
-    RootExists {
-        /// The name.
-        name: String,
-    },
     /// The root holds a value of another type.
     TypeMismatch {
         /// The name of the root.
@@ -335,7 +330,8 @@ impl fmt::Display for Error {
             Twin { id } => write!(
                 f,
                 "another arena with the identity {id:#x} is mapped by this process already: \
-                 one is a copy of the other, and their pointers must not mix"
+                 one is a copy of the other (of its file, or a private copy-on-write one), and \
+                 their pointers must not mix"
             ),
             Full { requested, maximum } => write!(
                 f,
@@ -394,7 +390,6 @@ impl fmt::Display for Error {
                 "the lock is frozen for ever: read it through `frozen` instead"
             ),
             UnknownRoot { name } => write!(f, "the arena has no root named {name:?}"),
-            RootExists { name } => write!(f, "the arena has a root named {name:?} already"),
             TypeMismatch {
                 name,
                 expected,
@@ -421,8 +416,8 @@ impl fmt::Display for Error {
             ),
             NeedsSection => write!(
                 f,
-                "this thread holds a write guard of the arena already: \
-                 take several locks inside `Arena::section`, as one unit"
+                "this thread holds a write guard of the arena already (perhaps a temporary of the \
+                 same statement): take several locks inside `Arena::section`, as one unit"
             ),
             OtherArena => write!(
                 f,

@@ -84,8 +84,8 @@ pub(super) fn map_memory(bytes: u64) -> Result<MmapRaw> {
 
 /// The slabs that are committed from the start.
 fn initial_slabs(options: &Options, geometry: &Geometry) -> usize {
-    let wanted = options.initial_size.saturating_sub(geometry.data_at);
-    ((wanted >> geometry.slab_shift) as usize).clamp(1, geometry.slabs)
+    let wanted = options.initial_size.div_ceil(geometry.slab() as u64) as usize;
+    wanted.clamp(1, geometry.slabs)
 }
 
 /// Fills an empty file: pages for the front part and the first slabs, then the header.

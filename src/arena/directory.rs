@@ -4,7 +4,7 @@
 //! was. A removed root stays in its list until nobody has a handle of it: a count per process,
 //! which is void when the process has gone.
 
-use super::{Arena, Root, RootInfo, process, walk};
+use super::{Arena, Root, RootInfo, open, process, walk};
 use crate::{
     error::{Error, Result},
     layout::{BUCKETS, RootEntry, root_state},
@@ -38,7 +38,7 @@ impl<'m> Entry<'m> {
     /// The entry at an offset, if there can be one.
     pub(super) fn at(mapping: &'m Mapping, offset: u64) -> Option<Self> {
         let place = mapping.address(offset, size_of::<RootEntry>())?;
-        if offset % 8 != 0 {
+        if !offset.is_multiple_of(8) {
             return None;
         }
         // SAFETY: checked to lie in the arena, aligned; its fields are numbers and atomics, which
@@ -71,6 +71,26 @@ impl<'m> Entry<'m> {
 
     pub(super) fn is_linked(&self) -> bool {
         self.fixed.state.load(Acquire) == root_state::LINKED
+    }
+
+    /// Whether its state is one of those that there are.
+    pub(super) fn has_state(&self) -> bool {
+        let state = self.fixed.state.load(Acquire);
+        [root_state::LINKED, root_state::REMOVED].contains(&state)
+    }
+
+    /// Bytes of the entry with all that belongs to it.
+    pub(super) fn size(&self) -> u64 {
+        entry_size(self.fixed.users as usize, self.fixed.name_len as usize) as u64
+    }
+
+    /// How many processes there is room for.
+    pub(super) fn users(&self) -> u64 {
+        self.fixed.users
+    }
+
+    pub(super) fn value_size(&self) -> u64 {
+        self.fixed.size
     }
 
     pub(super) fn next(&self) -> u64 {
@@ -106,7 +126,7 @@ impl<'m> Entry<'m> {
                 .mapping
                 .address(self.value(), root.size as usize)
                 .is_none()
-            || self.value() % u64::from(root.align.max(1)) != 0
+            || !self.value().is_multiple_of(u64::from(root.align.max(1)))
         {
             return Err("its value does not lie in the arena".into());
         }
@@ -157,10 +177,14 @@ fn entry_size(users: usize, name: usize) -> usize {
     users_end(users) + name
 }
 
+/// The number of the list that a name belongs to.
+pub(super) fn bucket_of(name: &[u8]) -> usize {
+    rapidhash::v3::rapidhash_v3(name) as usize % BUCKETS
+}
+
 /// The list that a name belongs to.
 fn bucket<'m>(mapping: &'m Mapping, name: &[u8]) -> &'m AtomicU64 {
-    let hash = rapidhash::v3::rapidhash_v3(name);
-    &mapping.header().buckets[hash as usize % BUCKETS]
+    &mapping.header().buckets[bucket_of(name)]
 }
 
 /// All entries of a list, also removed ones. Ends early at one that makes no sense.
@@ -178,6 +202,11 @@ fn entries<'m>(mapping: &'m Mapping, head: &AtomicU64) -> impl Iterator<Item = E
 pub(super) fn all_entries(mapping: &Mapping) -> impl Iterator<Item = Entry<'_>> {
     let buckets = &mapping.header().buckets;
     buckets.iter().flat_map(|head| entries(mapping, head))
+}
+
+/// How many roots there are, without the lock.
+pub(super) fn count(mapping: &Mapping) -> u64 {
+    all_entries(mapping).filter(Entry::is_linked).count() as u64
 }
 
 fn lookup<'m>(mapping: &'m Mapping, name: &str) -> Option<Entry<'m>> {
@@ -450,18 +479,23 @@ pub(super) fn sweep(arena: &Arena) -> Result {
     if !has_orphans(arena.mapping()) || arena.access() != Access::ReadWrite {
         return Ok(());
     }
-    let swept = changing(arena, |writer| {
-        let mapping = writer.mapping();
-        let mut left = false;
-        for head in &mapping.header().buckets {
-            left |= sweep_list(writer, head)?;
-        }
-        mapping.header().orphans.store(u32::from(left), Release);
-        Ok(())
+    let swept = open::without_readers(arena.mapping(), || {
+        changing(arena, |writer| {
+            let mapping = writer.mapping();
+            let mut left = false;
+            for head in &mapping.header().buckets {
+                left |= sweep_list(writer, head)?;
+            }
+            if !left {
+                writer.record(&raw const mapping.header().orphans, 4)?;
+                mapping.header().orphans.store(0, Release);
+            }
+            Ok(())
+        })
     });
     match swept {
         Err(Error::InSection) => Ok(()),
-        done => done,
+        done => done.map(|_| ()),
     }
 }
 
@@ -473,9 +507,7 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
         let removed = !entry.is_linked();
         if removed && !entry.is_used() {
-            writer.record(ptr::from_ref(link), 8)?;
-            link.store(entry.next(), Release);
-            free_root(writer, &entry)?;
+            free_root(writer, link, &entry)?;
             continue;
         }
         left |= removed;
@@ -484,11 +516,16 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     Ok(left)
 }
 
-/// Frees a root's value with all that it owns, its schema and its entry.
-fn free_root(writer: Writer, entry: &Entry<'_>) -> Result {
+/// Frees all that a root's value owns, in units of their own, since a large value would need a
+/// large log; then its entry goes out of the list, and value, schema and entry are freed, as one.
+/// Where it fails or is killed, the root is still in its list, with what is left of its value.
+fn free_root(writer: Writer, link: &AtomicU64, entry: &Entry<'_>) -> Result {
     if let Ok(schema) = entry.schema() {
-        walk::free_owned(writer, &schema, entry.value())?;
+        walk::free_owned(writer, &schema, entry.value(), || writer.commit_and_go_on())?;
     }
+    writer.record(ptr::from_ref(link), 8)?;
+    writer.reserve(3)?;
+    link.store(entry.next(), Release);
     writer.free(entry.value(), false)?;
     writer.free(entry.schema_block(), false)?;
     writer.free(entry.offset, false)
@@ -535,3 +572,31 @@ pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {
 }
 
 static_assertions::const_assert_eq!(offset_of!(RootEntry, next), 0);
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, Error, collections, sync::Mutex};
+
+    /// Freeing must not need the memory that it frees.
+    #[test]
+    fn a_full_arena_can_be_emptied() {
+        type Words = Mutex<collections::Vec<collections::String>>;
+        let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+        let before = arena.stats().used;
+        let words = arena.root::<Words>("words").unwrap();
+        let fill = || -> crate::Result {
+            loop {
+                let mut words = words.lock()?;
+                words.push(collections::String::new())?;
+                words.last_mut().unwrap().push_str("sixteen letters.")?;
+            }
+        };
+        assert!(matches!(fill(), Err(Error::Full { .. })));
+        assert!(words.lock().unwrap().len() > 1000);
+        drop(words);
+        arena.remove("words").unwrap();
+        assert_eq!(arena.stats().used, before);
+        let report = arena.check();
+        assert!(report.is_clean(), "{report}");
+    }
+}

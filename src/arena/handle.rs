@@ -58,6 +58,15 @@ impl Arena {
         Options::new().named(name)
     }
 
+    /// Opens the arena of that name, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadName`], [`Error::Missing`]; and all of [`open`](Arena::open).
+    pub fn open_named(name: &str) -> Result<Arena> {
+        Options::new().open_named(name)
+    }
+
     /// Removes the file of a named arena. Processes that have it mapped go on with it; who opens
     /// the name next makes a new arena.
     ///
@@ -480,6 +489,13 @@ impl Arena {
         // bitmaps of later slabs) are skipped.
         unsafe { self.mapping.copy_to(&mut image) };
         image
+    }
+
+    /// Takes out of an image of this arena what only counts up, so that two crash states that
+    /// differ in nothing else are one: generations, serials, hints. For tests.
+    #[doc(hidden)]
+    pub fn normalize(&self, first: &[u8], image: &mut [u8]) {
+        super::normal::normalize(self.mapping.geometry(), first, image);
     }
 
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {

@@ -4,6 +4,7 @@ mod check;
 mod create;
 mod directory;
 mod handle;
+mod normal;
 mod open;
 mod options;
 mod process;
@@ -12,7 +13,7 @@ mod root;
 mod stats;
 mod walk;
 
-pub use check::{Problem, Report};
+pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;
 pub use options::Options;
 pub use raw::Reserved;

@@ -26,6 +26,8 @@ use std::{
 
 /// The byte of the file that is locked while somebody looks whether all slots are of another time.
 const REBIRTH_BYTE: u64 = 1 << 62;
+/// The byte on which each reader of an arena that it cannot write has a shared lock.
+const READERS_BYTE: u64 = (1 << 62) + 1;
 
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
     let write = options.access == Access::ReadWrite;
@@ -63,7 +65,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     let length = check_file(options, &file, path.as_deref())?;
     let identity = identity(&file)?;
     if let Some(mapping) = find_file(identity, options.access) {
-        return Ok(Arena::from_mapping(mapping));
+        return verify(options, Arena::from_mapping(mapping));
     }
     let geometry = check_header(&read_header(&file, length)?, length)?;
     let map = map(&file, &geometry, options.access)?;
@@ -85,6 +87,8 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     if options.access == Access::ReadWrite {
         os::memory::membarrier_register();
         bury_the_dead(&mapping, identity)?;
+    } else {
+        announce_reader(&mapping)?;
     }
     verify(options, arena)
 }
@@ -104,17 +108,25 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     bytes.copy_from_slice(found?);
     let geometry = check_header(&bytes, length)?;
     let map = create::map_memory(geometry.maximum)?;
-    let copied = image.len().min(geometry.maximum as usize);
-    // SAFETY: the map is `maximum` bytes long, and fresh.
-    unsafe {
-        map.as_mut_ptr()
-            .copy_from_nonoverlapping(image.as_ptr(), copied)
-    };
+    let committed = committed_in(&bytes);
+    // What is not committed is as in a fresh arena, whatever the image has there.
+    for (at, len) in geometry.parts(committed) {
+        let (at, len) = (at as usize, len as usize);
+        let part = &image[at..at + len];
+        // SAFETY: the map is `maximum` bytes long, of which these are some, and fresh.
+        unsafe {
+            let to = map.as_mut_ptr().add(at);
+            to.copy_from_nonoverlapping(part.as_ptr(), len);
+        }
+    }
     // SAFETY: the header was checked, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
     mark_all_dead(&mapping);
     let mapping = register(mapping)?;
     let arena = Arena::from_mapping(mapping.clone());
+    if options.leave_the_dead {
+        return Ok(arena);
+    }
     journal::recover_all(&mapping)?;
     verify(options, arena)
 }
@@ -229,6 +241,13 @@ fn check_header(bytes: &[u8; size_of::<Header>()], length: u64) -> Result<Geomet
     check_sizes(&header, page, length)
 }
 
+/// The committed slabs that a checked header tells of.
+fn committed_in(bytes: &[u8; size_of::<Header>()]) -> usize {
+    let at = std::mem::offset_of!(Header, committed);
+    let word = bytes[at..at + 8].try_into().expect("eight bytes");
+    u64::from_le_bytes(word) as usize
+}
+
 fn check_sizes(header: &Header, page: usize, length: u64) -> Result<Geometry> {
     if header.id as u32 == 0 {
         return Err(Error::damaged("its identity is 0"));
@@ -283,6 +302,30 @@ fn prepare(options: &Options, map: &MmapRaw, geometry: &Geometry, length: u64) {
         let committed = (length - data) as usize;
         let _ = os::memory::populate(base.wrapping_add(data as usize), committed, write);
     }
+}
+
+/// A reader cannot count its handles in an arena that it cannot write: as long as its lock on the
+/// readers' byte stands, nothing is freed that a root leads to.
+fn announce_reader(mapping: &Mapping) -> Result {
+    let Backing::File { locks, .. } = &mapping.backing else {
+        return Ok(());
+    };
+    os::file::lock_byte(locks, READERS_BYTE, Hold::Shared)
+        .map_err(|source| Error::os("lock the arena's file", source))
+}
+
+/// Runs `free`, unless somebody has the arena mapped for reading only. Says whether it ran.
+pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) -> Result<bool> {
+    let Backing::File { locks, .. } = &mapping.backing else {
+        return free().map(|()| true);
+    };
+    let os = |source| Error::os("lock the arena's file", source);
+    if !os::file::try_lock_byte(locks, READERS_BYTE, Hold::Exclusive).map_err(os)? {
+        return Ok(false);
+    }
+    let freed = free();
+    os::file::unlock_byte(locks, READERS_BYTE).map_err(os)?;
+    freed.map(|()| true)
 }
 
 /// Recovers what the dead left behind; all are dead if the arena is of another boot or is a copy.

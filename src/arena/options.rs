@@ -45,6 +45,7 @@ pub struct Options {
     pub(super) populate: bool,
     pub(super) verify: bool,
     pub(super) allow_foreign_writers: bool,
+    pub(super) leave_the_dead: bool,
 }
 
 impl Default for Options {
@@ -66,6 +67,7 @@ impl Options {
             populate: false,
             verify: false,
             allow_foreign_writers: false,
+            leave_the_dead: false,
         }
     }
 
@@ -78,7 +80,8 @@ impl Options {
         self
     }
 
-    /// The bytes of memory that are allocated at once, when the arena is created.
+    /// The bytes of memory for blocks that are allocated at once, when the arena is created. Its own
+    /// structures (a page for each slot, above all) come on top.
     pub fn initial_size(&mut self, bytes: u64) -> &mut Self {
         self.initial_size = bytes;
         self
@@ -134,6 +137,13 @@ impl Options {
         self
     }
 
+    /// Opens an image without recovering its dead: for tests that watch the recovery itself.
+    #[doc(hidden)]
+    pub fn leave_the_dead(&mut self, wanted: bool) -> &mut Self {
+        self.leave_the_dead = wanted;
+        self
+    }
+
     /// Opens the arena of that name, creates it if there is none. See [`Arena::named`].
     ///
     /// # Errors
@@ -142,6 +152,15 @@ impl Options {
     pub fn named(&self, name: &str) -> Result<Arena> {
         let path = self.path_of(name)?;
         self.open_or_create_at(&path)
+    }
+
+    /// Opens the arena of that name, which must exist. See [`Arena::open_named`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Arena::open_named`].
+    pub fn open_named(&self, name: &str) -> Result<Arena> {
+        open::at_path(self, &self.path_of(name)?)
     }
 
     /// The path of a named arena.

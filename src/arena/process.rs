@@ -46,15 +46,16 @@ pub(super) fn generation() -> u64 {
     }
 }
 
-/// Set once this process forked: a child has its handles too, and they are never counted down.
-pub(super) fn has_forked() -> bool {
-    FORKED.load(Acquire)
+/// Changes with each fork of this process: a child has the handles of before too, so those are not
+/// counted down any more. (Both before and after the fork, so that none slips in between.)
+pub(super) fn forks() -> u64 {
+    FORKS.load(Acquire)
 }
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+static FORKS: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn note_fork() {
-    FORKED.store(true, Release);
+    FORKS.fetch_add(1, AcqRel);
 }
 
 fn watch_forks() {
@@ -122,15 +123,18 @@ pub(super) fn is_gone(mapping: &Mapping, index: usize) -> bool {
     if index >= mapping.geometry().slots {
         return true;
     }
-    let Backing::File { locks, .. } = &mapping.backing else {
-        return false;
-    };
     let mine = mapping.process.load(Acquire) as u32 as usize == index + 1;
     let stored = mapping.process_entry(index).claim.load(Acquire);
-    !mine
-        && (stored == 0
-            || matches!(
+    if mine || stored == 0 {
+        return !mine;
+    }
+    match &mapping.backing {
+        Backing::File { locks, .. } => {
+            matches!(
                 os::file::byte_held(locks, FIRST_BYTE + index as u64),
                 Ok(false)
-            ))
+            )
+        }
+        Backing::Memory => false,
+    }
 }

@@ -19,6 +19,19 @@ use std::{
 /// `Clone`, `Send`, `Sync` and `'static`: it keeps the mapping alive and goes into your structs.
 /// Dereferences to the object. While a handle exists in any process, the object stays, also when
 /// its name was removed.
+///
+/// References into the arena borrow from the handle or a guard, so nothing is used after it was
+/// unmapped:
+///
+/// ```compile_fail,E0505
+/// # use sharena::{Arena, sync::Mutex};
+/// # let arena = Arena::in_memory()?;
+/// let root = arena.root::<Mutex<u64>>("count")?;
+/// let guard = root.lock()?;
+/// drop(root);
+/// println!("{}", *guard); // does not compile
+/// # Ok::<(), sharena::Error>(())
+/// ```
 pub struct Root<T: Share> {
     arena: Arena,
     value: NonNull<T>,
@@ -32,6 +45,15 @@ struct Hold {
     /// The process entry under which it is counted, and the process generation of then.
     process: usize,
     generation: u64,
+    /// The process's forks when it was counted.
+    forks: u64,
+}
+
+impl Hold {
+    /// Whether the handle is this process's alone: not its parent's, and no child has it too.
+    fn is_sole(&self) -> bool {
+        self.generation == process::generation() && self.forks == process::forks()
+    }
 }
 
 // SAFETY: a handle gives shared references only, and its object lies in memory that every thread
@@ -50,6 +72,7 @@ impl<T: Share> Root<T> {
                 entry,
                 process,
                 generation: process::generation(),
+                forks: process::forks(),
             },
         }
     }
@@ -63,6 +86,7 @@ impl<T: Share> Root<T> {
                 entry: 0,
                 process: 0,
                 generation: 0,
+                forks: 0,
             },
         }
     }
@@ -142,23 +166,25 @@ impl<T: Share> Deref for Root<T> {
 impl<T: Share> Clone for Root<T> {
     fn clone(&self) -> Self {
         // In a forked child the parent's count stands for the child's handles too: it is not
-        // lowered once a process has forked.
-        let own = self.hold.generation == process::generation();
-        if own && let Some(cell) = self.cell() {
+        // lowered for those of before the fork.
+        let mut hold = Hold { ..self.hold };
+        if hold.generation == process::generation()
+            && let Some(cell) = self.cell()
+        {
             cell.fetch_add(1, AcqRel);
+            hold.forks = process::forks();
         }
         Root {
             arena: self.arena.clone(),
             value: self.value,
-            hold: Hold { ..self.hold },
+            hold,
         }
     }
 }
 
 impl<T: Share> Drop for Root<T> {
     fn drop(&mut self) {
-        let own = self.hold.generation == process::generation();
-        if !own || process::has_forked() {
+        if !self.hold.is_sole() {
             return;
         }
         let last = self

@@ -118,7 +118,7 @@ impl<T: Share> Box<T> {
     fn open_value(&mut self) -> Result<(Writer, *mut T)> {
         let writer = self.open()?;
         let value = self.place(writer);
-        writer.let_go(value, size_of::<T>());
+        writer.release_locks_in(value, size_of::<T>());
         raw::record_whole(writer, &mut self.header, size_of::<T>())?;
         Ok((writer, value))
     }
@@ -151,7 +151,7 @@ impl<T: Share> Box<T> {
         let block = match self.open().and_then(Block::<T>::allocate) {
             Ok(block) => block,
             Err(error) => {
-                value.leave();
+                value.decline();
                 return Err(error);
             }
         };
@@ -261,17 +261,17 @@ impl<T: Share> Taken<'_, T> {
     pub fn take(self) -> T {
         let value: *const T = &*self;
         let mut guard = ManuallyDrop::new(self);
-        guard.let_go();
+        guard.release_locks_in();
         // SAFETY: the box is emptied without dropping the value.
         let value = unsafe { value.read() };
         guard.free();
         value
     }
 
-    fn let_go(&self) {
+    fn release_locks_in(&self) {
         let value: &T = self;
         if let Ok(writer) = Writer::at(value) {
-            writer.let_go(value, size_of::<T>());
+            writer.release_locks_in(value, size_of::<T>());
         }
     }
 
@@ -311,14 +311,14 @@ unsafe impl<T: Share> Store<T> for Taken<'_, T> {
         let mut guard = ManuallyDrop::new(self);
         let value: *const T = &**guard;
         check_move(value, slot)?;
-        guard.let_go();
+        guard.release_locks_in();
         // SAFETY: the caller vouches for the slot; the box is emptied without dropping the value.
         unsafe { ptr::copy_nonoverlapping(value, slot, 1) };
         guard.free();
         Ok(())
     }
 
-    fn leave(self) {
+    fn decline(self) {
         mem::forget(self);
     }
 }
@@ -346,7 +346,7 @@ unsafe impl<T: Share, S: Store<T>> Store<Box<T>> for Boxed<S> {
         let writer = match Writer::at(slot) {
             Ok(writer) => writer,
             Err(error) => {
-                self.leave();
+                self.decline();
                 return Err(error);
             }
         };
@@ -361,8 +361,8 @@ unsafe impl<T: Share, S: Store<T>> Store<Box<T>> for Boxed<S> {
         Ok(())
     }
 
-    fn leave(self) {
-        self.0.leave();
+    fn decline(self) {
+        self.0.decline();
     }
 }
 

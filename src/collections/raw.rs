@@ -68,6 +68,8 @@ pub(crate) fn record_in_buffer(
     whole: usize,
 ) -> Result {
     if header.marks & (marks::FRESH | marks::WHOLE) != 0 || len == 0 {
+        let base = writer.base().wrapping_add(header.offset as usize);
+        writer.release_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
     record_some(writer, header, from, len, whole)
@@ -108,10 +110,12 @@ pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
 
 /// Records the buffer whole: before all of it is handed out.
 pub(crate) fn record_whole(writer: Writer, header: &mut BufferHeader, whole: usize) -> Result {
+    let base = writer.base().wrapping_add(header.offset as usize);
     if header.marks & (marks::FRESH | marks::WHOLE) == 0 && whole > 0 {
-        let base = writer.base().wrapping_add(header.offset as usize);
         writer.record(base.cast_const(), whole)?;
         header.marks = marks::WHOLE;
+    } else {
+        writer.release_locks_in(base, whole);
     }
     Ok(())
 }
@@ -144,6 +148,24 @@ pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
             // SAFETY: inside the mapping: an arena written by programs that keep the contract of
             // `Share` has only offsets of its own blocks in its containers.
             unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) }
+        }
+        _ => outside(header),
+    }
+}
+
+/// The same, and what the hash tables of that arena hash with.
+///
+/// # Panics
+///
+/// As [`buffer`].
+#[inline(always)]
+pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
+    match mapping::locate(header) {
+        Some(located) if located.arena == header.arena => {
+            // SAFETY: as for `buffer`.
+            let buffer =
+                unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) };
+            (buffer, located.seed)
         }
         _ => outside(header),
     }

@@ -46,7 +46,7 @@ pub(super) fn drop_buffer<T>(header: &BufferHeader, count: usize) {
 
 fn free_only<T>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
     let values = writer.base().wrapping_add(header.offset as usize);
-    writer.let_go(values, count * size_of::<T>());
+    writer.release_locks_in(values, count * size_of::<T>());
     writer.free(header.offset, raw::is_fresh(writer, header))
 }
 

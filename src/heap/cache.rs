@@ -411,37 +411,6 @@ impl Cache {
         self.room = [const { Vec::new() }; CLASSES];
         self.emptied.clear();
     }
-
-    /// Gives back what is only cached, so that others can have it. Only while the journal is empty.
-    pub(crate) fn trim(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
-        for class in 0..CLASSES {
-            let count = magazines.count[class] as usize;
-            self.untake(mapping, &magazines.blocks[class][..count], class);
-            magazines.count[class] = 0;
-        }
-        let empty: Vec<u32> = (0..self.owned.len() as u32)
-            .filter(|&place| {
-                let owned = &self.owned[place as usize];
-                owned.free as usize == mapping.blocks_of(owned.class as usize)
-            })
-            .map(|place| self.owned[place as usize].slab)
-            .collect();
-        for slab in empty {
-            self.disown(self.place[slab as usize]);
-            mapping.give_up_slab(slab as usize, self.slot);
-        }
-        self.emptied.clear();
-    }
-
-    /// Bytes of blocks that are cached: in own slabs, but not given out.
-    pub(crate) fn cached_bytes(&self, mapping: &Mapping) -> u64 {
-        let cached = |owned: &OwnedSlab| {
-            let class = owned.class as usize;
-            let used = mapping.allocated_in(owned.slab as usize, class);
-            ((mapping.blocks_of(class) - used) * size_of_class(class)) as u64
-        };
-        self.owned.iter().map(cached).sum()
-    }
 }
 
 /// A slab's bitmaps as a fresh slab has them.

@@ -52,7 +52,7 @@ impl Mapping {
 
     /// The classes this arena uses.
     pub(crate) fn largest_small(&self) -> usize {
-        self.geometry().slab() / 8
+        (self.geometry().slab() / 2).min(super::classes::LARGEST)
     }
 
     /// The block of `slab` at `offset`, whose state is `state`.

@@ -19,7 +19,7 @@
 use super::slab::lower;
 use crate::{
     error::Result,
-    layout::{SlabKind, SlabState},
+    layout::{LONGEST_SPAN, SlabKind, SlabState},
     mapping::Mapping,
 };
 use std::sync::atomic::Ordering::*;
@@ -32,6 +32,9 @@ impl Mapping {
 
     /// Claims `count` adjacent slabs for `slot`; gives the first.
     pub(crate) fn claim_run(&self, count: usize, slot: usize) -> Result<usize> {
+        if count > LONGEST_SPAN {
+            return Err(self.full(count.saturating_mul(self.geometry().slab())));
+        }
         if self.header().freed.load(Relaxed) >= count as u64
             && let Some(first) = self.claim_free_run(count, slot)
         {
@@ -127,7 +130,8 @@ impl Mapping {
 
     fn make_tails(&self, head: usize, range: std::ops::Range<usize>) {
         for distance in range {
-            let tail = SlabState::new(SlabKind::Tail, 0, 0, distance as u32);
+            let claimed = self.state(head + distance);
+            let tail = SlabState::tail(distance, claimed.generation().wrapping_add(1));
             self.state_word(head + distance).store(tail.0, Release);
         }
     }
@@ -176,7 +180,7 @@ impl Mapping {
     fn free_tails(&self, head: usize, range: std::ops::Range<usize>, slot: usize) {
         for distance in range {
             let state = self.state(head + distance);
-            let tail = state.is(SlabKind::Tail) && state.generation() == distance as u32;
+            let tail = state.is(SlabKind::Tail) && state.distance() == distance;
             if tail || state.is_by(SlabKind::Reserved, slot) {
                 let free = state.next(SlabKind::Free, 0, 0);
                 self.state_word(head + distance).store(free.0, Release);
@@ -188,6 +192,9 @@ impl Mapping {
     pub(crate) fn claim_behind(&self, head: usize, extra: usize, slot: usize) -> bool {
         let from = head + self.span_slabs(head);
         let to = from + extra;
+        if to - head > LONGEST_SPAN {
+            return false;
+        }
         let watermark = self.watermark();
         if from == watermark {
             let fresh = self.commit(to).is_ok()
@@ -224,5 +231,39 @@ impl Mapping {
         self.free_tails(head, before..after, slot);
         let freed = after.saturating_sub(before) as u64;
         self.header().freed.fetch_add(freed, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, layout::SlabKind};
+    use std::collections::HashSet;
+
+    /// A journal names a span by the exact word of its head: it must not come again, also where
+    /// the slab was part of other spans in between.
+    #[test]
+    fn no_head_is_ever_the_same() {
+        let arena = Arena::options().max_size(1 << 18).in_memory().unwrap();
+        let mapping = arena.mapping();
+        let slot = 1;
+        let mut heads = HashSet::new();
+        for count in [1, 3, 2, 4, 1, 5, 2, 1, 3, 1] {
+            // A span before moves the others to where tails were.
+            for shift in 0..2 {
+                let before = (shift > 0).then(|| mapping.claim_run(shift, slot).unwrap());
+                let head = mapping.claim_run(count, slot).unwrap();
+                mapping.publish_span(head, count, count * mapping.geometry().slab());
+                let state = mapping.state(head);
+                assert!(
+                    state.is(SlabKind::Span) && heads.insert((head, state.0)),
+                    "{state:?}"
+                );
+                assert!(mapping.free_span(head, state, slot));
+                assert!(!mapping.free_span(head, state, slot));
+                if let Some(before) = before {
+                    mapping.release_reserved(before..before + shift, slot);
+                }
+            }
+        }
     }
 }

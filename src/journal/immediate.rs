@@ -3,8 +3,12 @@
 //! A *redo* record of absolute values in the slot: while it stands, its thread (or who recovers it)
 //! holds the internal lock over the words it names, so that repeating it is harmless.
 //!
-//! 1. The words are written. 2. The code is stored: from here it will happen. 3. The values are
-//! stored where they belong. 4. The code is cleared. Killed before 2: nothing; later: repeated.
+//! 1. The words are written.
+//! 2. The code is stored: from here it will happen.
+//! 3. The values are stored where they belong.
+//! 4. The code is cleared.
+//!
+//! Killed before 2: nothing happened; later: 3 is repeated.
 
 use crate::{layout::SemaphoreHeader, mapping::Mapping};
 use std::sync::atomic::{Ordering::*, compiler_fence};
@@ -42,7 +46,9 @@ impl Immediate {
 
     fn apply(self, mapping: &Mapping, slot: usize) {
         let size = size_of::<SemaphoreHeader>();
-        let aligned = self.semaphore % align_of::<SemaphoreHeader>() as u64 == 0;
+        let aligned = self
+            .semaphore
+            .is_multiple_of(align_of::<SemaphoreHeader>() as u64);
         let Some(place) = mapping.address(self.semaphore, size).filter(|_| aligned) else {
             return;
         };

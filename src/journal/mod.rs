@@ -17,6 +17,8 @@ mod replay;
 mod slots;
 
 pub(crate) use immediate::Immediate;
-pub(crate) use recover::{Depth, is_dead, link_life, reap, recover, recover_all, unlink_life};
+pub(crate) use recover::{
+    Depth, is_dead, link_life, reap, recover, recover_all, second_opinion, unlink_life,
+};
 pub(crate) use replay::LogReader;
 pub(crate) use slots::{Claim, claim_slot, next_generation, release_slot, reserved_slots, tag_of};

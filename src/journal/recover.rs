@@ -63,7 +63,6 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         crate::sync::return_permits(mapping, dead, by);
         release_slabs(mapping, dead);
         mapping.slot(dead).waits.store(0, Relaxed);
-        mapping.slot(dead).process.store(0, Relaxed);
         mapping.life(dead).store(0, Release);
         release_slot(mapping, dead);
     }
@@ -210,6 +209,18 @@ pub(crate) fn unlink_life(mapping: &Mapping, slot: usize, node: Option<life::Lif
     }
 }
 
+/// Marks a slot as dead whose process is gone, although the kernel did not: it loses track of a
+/// thread when foreign code unmaps a robust mutex that the thread holds.
+pub(crate) fn second_opinion(mapping: &Mapping, slot: usize) {
+    let life = mapping.life(slot);
+    let word = life.load(Acquire);
+    let claim = mapping.slot(slot).claim.load(Acquire);
+    let unmarked = word != 0 && word & life::OWNER_DIED == 0;
+    if unmarked && claim != 0 && Claim(claim).is_gone() {
+        let _ = life.compare_exchange(word, life::OWNER_DIED, AcqRel, Relaxed);
+    }
+}
+
 /// Recovers every dead slot and frees those whose claimants died before they were marked.
 /// Says how many slots came back.
 pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
@@ -219,7 +230,14 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
             .count()
     };
     let before = taken(mapping);
+    for slot in reserved_slots(mapping)..mapping.slots_high() {
+        second_opinion(mapping, slot);
+    }
     recover_all(mapping)?;
+    while let Some(slot) = take_dead_reserved(mapping) {
+        mapping.life(slot).store(0, Release);
+        release_slot(mapping, slot);
+    }
     for slot in 0..mapping.slots_high() {
         let claim = &mapping.slot(slot).claim;
         let claimant = claim.load(Acquire);

@@ -50,6 +50,12 @@ impl<'m> LogReader<'m> {
         }
     }
 
+    /// The bytes of the present segment that could not be read as entries, at the end of the walk;
+    /// `None` if it came to the begin of the log.
+    pub(crate) fn unread(&self) -> Option<usize> {
+        (self.segment != 0 || self.used != 0).then_some(self.used)
+    }
+
     /// Where a segment lies and how long it is; `None` if the slot says nonsense.
     fn segment(&self, index: usize) -> Option<(NonNull<u8>, usize)> {
         if index == 0 {
@@ -80,7 +86,7 @@ impl Iterator for LogReader<'_> {
             self.segment -= 1;
         }
         let (place, size) = self.segment(self.segment)?;
-        if self.used > size || self.used < 8 || self.used % 8 != 0 {
+        if self.used > size || self.used < 8 || !self.used.is_multiple_of(8) {
             return None;
         }
         // SAFETY: `8 <= used <= size`, inside the segment.

@@ -23,12 +23,21 @@ pub(crate) struct Claim(pub(crate) u64);
 impl Claim {
     /// The claim of this process. Never 0, since no process has id 0.
     pub(crate) fn mine() -> Self {
+        static KNOWN: AtomicU64 = AtomicU64::new(0);
         let pid = std::process::id();
+        let known = Claim(KNOWN.load(Relaxed));
+        // A forked child has another id.
+        if known.0 >> 42 == u64::from(pid & 0x3f_ffff) {
+            return known;
+        }
         let start = process::start_time(pid).unwrap_or(0);
-        Claim::new(pid, start, process::pid_namespace())
+        let claim = Claim::new(pid, start, process::pid_namespace());
+        KNOWN.store(claim.0, Relaxed);
+        claim
     }
 
-    fn new(pid: u32, start: u64, namespace: u64) -> Self {
+    /// The claim of a process that started at that time, in that namespace: their lower bits.
+    pub(crate) fn new(pid: u32, start: u64, namespace: u64) -> Self {
         Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespace & 0xffff))
     }
 
@@ -67,22 +76,33 @@ fn try_claim(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
             .is_ok()
 }
 
+/// Rounds of a millisecond for which a thread waits while others recover the dead.
+const PATIENCE: u32 = 5000;
+
 /// Claims a slot for a thread to work with; recovers dead ones first if all are taken.
 pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
     let claim = Claim::mine();
-    for attempt in 0..3 {
-        for slot in reserved_slots(mapping)..mapping.geometry().slots {
-            if try_claim(mapping, slot, claim) {
-                begin(mapping, slot);
-                return Ok(slot);
-            }
+    let working = reserved_slots(mapping)..mapping.geometry().slots;
+    for round in 0..PATIENCE {
+        if let Some(slot) = working
+            .clone()
+            .find(|&slot| try_claim(mapping, slot, claim))
+        {
+            begin(mapping, slot);
+            return Ok(slot);
         }
-        if attempt < 2 {
-            super::recover_all(mapping)?;
+        let dead = working.clone().any(|slot| super::is_dead(mapping, slot));
+        if !dead && round > 0 {
+            break;
+        }
+        super::reap(mapping)?;
+        if round > 0 {
+            // Somebody else is recovering them, and is not done yet.
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
     Err(Error::NoSlots {
-        slots: (mapping.geometry().slots - reserved_slots(mapping)) as u32,
+        slots: working.len() as u32,
     })
 }
 
@@ -115,5 +135,6 @@ pub(crate) fn release_slot(mapping: &Mapping, slot: usize) {
 /// Moves the generation on: from here every lock that names the old one is free.
 pub(crate) fn next_generation(generation: &AtomicU64) {
     let now = generation.load(Relaxed);
-    generation.store((now + 1) & 0xffff_ffff_ffff, Release);
+    // A damaged arena may say anything.
+    generation.store(now.wrapping_add(1) & 0xffff_ffff_ffff, Release);
 }

@@ -125,6 +125,17 @@ impl Geometry {
         1 << self.slab_shift
     }
 
+    /// The parts that have memory behind them while `committed` slabs do: offsets and lengths.
+    pub(crate) fn parts(&self, committed: usize) -> [(u64, u64); 4] {
+        let stride = Self::stride(self.slab_shift);
+        [
+            (0, self.states_at),
+            (self.states_at, (committed * 8) as u64),
+            (self.bits_at, (committed * stride) as u64),
+            (self.data_at, (committed as u64) << self.slab_shift),
+        ]
+    }
+
     /// The end of the `count` first slabs.
     pub(crate) fn end_of(&self, count: usize) -> u64 {
         self.data_at + ((count as u64) << self.slab_shift)

@@ -42,6 +42,9 @@ impl LockWord {
 pub(crate) struct Tag(pub(crate) u64);
 
 impl Tag {
+    /// Bits of the generation.
+    pub(crate) const GENERATION_BITS: u32 = 48;
+
     /// The tag of `slot` in `generation`.
     pub(crate) fn new(slot: usize, generation: u64) -> Self {
         Tag(generation << 16 | (slot as u64 + 1) << 1)

@@ -9,6 +9,8 @@ mod geometry;
 mod header;
 mod lock;
 mod log;
+#[cfg(test)]
+mod picture;
 mod root;
 mod slab;
 mod slot;
@@ -19,5 +21,5 @@ pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Heade
 pub(crate) use lock::{FROZEN_TAG, LockWord, MutexHeader, SemaphoreHeader, Tag, WAITERS_BIT};
 pub(crate) use log::{Entry, EntryKind, LogPosition, MAX_RECORD};
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};
-pub(crate) use slab::{SlabBits, SlabKind, SlabState};
+pub(crate) use slab::{LONGEST_SPAN, SlabBits, SlabKind, SlabState};
 pub(crate) use slot::{Doubt, INLINE_LOG, PERMITS, SEGMENTS, Slot, Stamp};

@@ -7,11 +7,14 @@
 //! | `Abandoned` | class | 0 | generation | the same, its owner has gone: anybody may adopt it |
 //! | `Reserved` | 0 | slot | generation | claimed for a span that is not published yet |
 //! | `Span` | 0 | 0 | generation | the head of a published span |
-//! | `Tail` | 0 | 0 | distance to the head | a further slab of a span |
+//! | `Tail` | distance to the head | (24 bits) | generation | a further slab of a span |
 //! | `Freeing` | 0 | slot | generation | the head of a span that the slot is taking apart |
 //! | `Hole` | 0 | 0 | generation | free, and its pages are given back |
 //! | `Filling` | 0 | slot | generation | a hole whose pages the slot is allocating |
 //! | `Punching` | 0 | slot | generation | free, and the slot is giving its pages back |
+//!
+//! A slab's generation goes up with each change but `Span -> Freeing`, and never back: a journal
+//! names a span by its head's exact word, which must not come again.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -30,6 +33,9 @@ pub(crate) enum SlabKind {
     Filling = 8,
     Punching = 9,
 }
+
+/// The most slabs that a span can have: tails tell their distance to the head in 24 bits.
+pub(crate) const LONGEST_SPAN: usize = 1 << 24;
 
 /// A state word, see the truth table above.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,18 @@ impl SlabState {
         })
     }
 
+    /// A further slab of a span, so many behind the head.
+    pub(crate) const fn tail(distance: usize, generation: u32) -> Self {
+        SlabState(
+            SlabKind::Tail as u64 | (distance as u64 & 0xff_ffff) << 8 | (generation as u64) << 32,
+        )
+    }
+
+    /// How far the head of a tail's span is.
+    pub(crate) const fn distance(self) -> usize {
+        (self.0 >> 8 & 0xff_ffff) as usize
+    }
+
     pub(crate) fn is(self, kind: SlabKind) -> bool {
         self.0 as u8 == kind as u8
     }
@@ -77,7 +95,7 @@ impl SlabState {
         (self.0 >> 16 & 0xffff) as usize
     }
 
-    /// The generation, or a tail's distance to its head.
+    /// How often the slab changed.
     pub(crate) const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -91,6 +109,12 @@ impl SlabState {
 impl std::fmt::Debug for SlabState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind() {
+            Some(SlabKind::Tail) => write!(
+                f,
+                "Tail(distance {}, generation {})",
+                self.distance(),
+                self.generation()
+            ),
             Some(kind) => write!(
                 f,
                 "{kind:?}(class {}, slot {}, generation {})",

@@ -48,8 +48,7 @@ pub(crate) struct Slot {
     pub(crate) done: AtomicU64,
     /// The offset of the lock that the thread sleeps for; 0 if none.
     pub(crate) waits: AtomicU64,
-    /// The process entry of the thread's process, plus 1.
-    pub(crate) process: AtomicU64,
+    pub(crate) reserved: AtomicU64,
     /// The immediate journal: a code and what it needs, see `journal::immediate`.
     pub(crate) immediate: [AtomicU64; 8],
     /// Permits that the thread holds.
@@ -69,6 +68,8 @@ impl Stamp {
     pub(crate) const SERIAL_BITS: u32 = 50;
 
     pub(crate) const fn new(slot: usize, serial: u64) -> Self {
+        // A damaged arena may count from anywhere.
+        let serial = serial & ((1 << Self::SERIAL_BITS) - 1);
         Stamp((slot as u64) << Self::SERIAL_BITS | serial)
     }
 }
@@ -84,4 +85,4 @@ pub(crate) struct Doubt {
 
 static_assertions::const_assert_eq!(size_of::<Slot>(), 4096);
 static_assertions::const_assert!(std::mem::offset_of!(Slot, inline) + INLINE_LOG <= 4096 - 8);
-static_assertions::const_assert!(INLINE_LOG % 8 == 0);
+static_assertions::const_assert!(INLINE_LOG.is_multiple_of(8));

@@ -291,15 +291,7 @@ impl Mapping {
     ///
     /// Nobody else writes the arena meanwhile, or torn values do not matter.
     pub(crate) unsafe fn copy_to(&self, image: &mut [u8]) {
-        let g = &self.geometry;
-        let committed = self.committed();
-        let stride = Geometry::stride(g.slab_shift);
-        let parts = [
-            (0, g.states_at),
-            (g.states_at, (committed * 8) as u64),
-            (g.bits_at, (committed * stride) as u64),
-            (g.data_at, (committed as u64) << g.slab_shift),
-        ];
+        let parts = self.geometry.parts(self.committed());
         for (at, len) in parts {
             let (at, len) = (at as usize, len as usize);
             // SAFETY: all of these have memory behind them (M1, M2).

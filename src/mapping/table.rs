@@ -27,6 +27,7 @@ struct Entry {
     start: AtomicUsize,
     len: AtomicUsize,
     arena: AtomicU32,
+    seed: AtomicU64,
     mapping: AtomicPtr<Mapping>,
 }
 
@@ -35,6 +36,7 @@ static TABLE: [Entry; LIMIT] = [const {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
         arena: AtomicU32::new(0),
+        seed: AtomicU64::new(0),
         mapping: AtomicPtr::new(ptr::null_mut()),
     }
 }; LIMIT];
@@ -48,12 +50,14 @@ pub(crate) struct Located {
     pub(crate) base: *mut u8,
     pub(crate) len: usize,
     pub(crate) arena: u32,
+    /// What the arena's hash tables hash with.
+    pub(crate) seed: u64,
     epoch: u64,
 }
 
 thread_local! {
     static LAST: Cell<Located> = const {
-        Cell::new(Located { base: ptr::null_mut(), len: 0, arena: 0, epoch: 0 })
+        Cell::new(Located { base: ptr::null_mut(), len: 0, arena: 0, seed: 0, epoch: 0 })
     };
 }
 
@@ -81,6 +85,7 @@ pub(crate) fn locate_slow(address: usize) -> Option<Located> {
                 base: ptr::with_exposed_provenance_mut(start),
                 len,
                 arena: entry.arena.load(Relaxed),
+                seed: entry.seed.load(Relaxed),
                 epoch,
             };
             LAST.set(located);
@@ -210,6 +215,7 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
     };
     let weak = Arc::downgrade(&mapping).into_raw();
     entry.arena.store(mapping.arena(), Relaxed);
+    entry.seed.store(mapping.hash_seed(), Relaxed);
     entry.len.store(mapping.len(), Relaxed);
     entry.mapping.store(weak.cast_mut(), Release);
     entry

@@ -126,14 +126,15 @@ extern "C" fn run_process_exit() {
     }
 }
 
-/// Runs `f` in the parent whenever this process forks through libc. For ever.
+/// Runs `f` right before and right after this process forks through libc, both in the parent. For
+/// ever.
 ///
 /// # Errors
 ///
 /// When libc has no memory left to remember it.
 pub(crate) fn at_fork(f: extern "C" fn()) -> io::Result<()> {
     // SAFETY: a function of the right type, which stays for as long as the process lives.
-    match unsafe { libc::pthread_atfork(None, Some(f), None) } {
+    match unsafe { libc::pthread_atfork(Some(f), Some(f), None) } {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }

@@ -82,8 +82,8 @@ pub(crate) fn wait_either(
     }
 }
 
-/// For tests: behave as if the kernel could (not) wait on two words.
-#[doc(hidden)]
+/// Behave as if the kernel could (not) wait on two words.
+#[cfg(test)]
 pub(crate) fn pretend_waitv_missing(missing: bool) {
     WAITV_MISSING.store(missing, Relaxed);
 }

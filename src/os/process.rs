@@ -68,7 +68,8 @@ pub(crate) fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_pid().unsigned_abs()
 }
 
-/// Runs `f` while no signal handler can run in this thread.
+/// Runs `f` while no signal handler can run in this thread, but for those of signals that the
+/// thread's own instructions raise: a blocked one of these would kill the process.
 pub(crate) fn with_signals_blocked<R>(f: impl FnOnce() -> R) -> R {
     let _restore = BlockedSignals::block();
     f()
@@ -86,6 +87,15 @@ impl BlockedSignals {
         unsafe {
             let (mut all, mut before) = (mem::zeroed(), mem::zeroed());
             libc::sigfillset(&mut all);
+            for raised in [
+                libc::SIGSEGV,
+                libc::SIGBUS,
+                libc::SIGILL,
+                libc::SIGFPE,
+                libc::SIGTRAP,
+            ] {
+                libc::sigdelset(&mut all, raised);
+            }
             libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
             BlockedSignals { before }
         }

@@ -86,7 +86,7 @@ impl<T> RelPtr<T> {
     #[inline]
     pub(crate) fn resolve_in(self, mapping: &Mapping) -> Result<*mut T> {
         let offset = self.offset.get();
-        if offset % align_of::<T>() as u64 != 0 {
+        if !offset.is_multiple_of(align_of::<T>() as u64) {
             return Err(Error::BadPointer {
                 offset,
                 reason: "it is not aligned for its type",

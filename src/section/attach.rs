@@ -128,8 +128,8 @@ pub(crate) fn detach_current(mapping: &Mapping) {
 /// The reverse of attaching: permits, slabs, generation, life word, claim (R6).
 fn detach(mut ctx: NonNull<Ctx>) {
     process::with_signals_blocked(|| {
-        // SAFETY: C1; the reference ends before the context is destroyed.
         let (slot, tag) = {
+            // SAFETY: C1; the reference ends before the context is destroyed.
             let ctx = unsafe { ctx.as_mut() };
             ctx.drop_segments(0);
             let (body, magazines, mapping) = ctx.parts();
@@ -142,7 +142,6 @@ fn detach(mut ctx: NonNull<Ctx>) {
         let mapping = body.mapping.clone();
         crate::sync::return_permits(&mapping, slot, tag);
         journal::next_generation(&mapping.slot(slot).generation);
-        mapping.slot(slot).process.store(0, Relaxed);
         journal::unlink_life(&mapping, slot, body.life.take());
         journal::release_slot(&mapping, slot);
     });

@@ -34,6 +34,8 @@ pub(crate) struct Ctx {
     pub(super) scopes: u32,
     /// Locks whose guards have gone, but which are held to the end of the scope.
     pub(super) retained: u32,
+    /// Whether the thread was panicking when the scope was opened.
+    pub(super) opened_in_panic: bool,
     /// Inside an operation: set while a signal handler must keep out.
     pub(super) busy: bool,
     /// The next free byte of the log, the end of its segment, and the segment's begin.
@@ -63,8 +65,8 @@ pub(super) struct Body {
     /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
     pub(super) segments: Vec<(u64, usize)>,
     pub(super) life: Option<LifeNode>,
-    /// The pages that the context lies in.
-    pages: Wiped,
+    /// The pages that the context lies in: unmapped with the body.
+    _pages: Wiped,
 }
 
 /// A free that waits for commit.
@@ -174,7 +176,7 @@ impl Ctx {
             segments: Vec::new(),
             life,
             mapping,
-            pages,
+            _pages: pages,
         });
         // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
         // `Ctx`, and only this thread knows of it.
@@ -222,11 +224,6 @@ impl Ctx {
     pub(crate) fn mapping(&self) -> &Mapping {
         // SAFETY: the body holds a reference count for as long as the context lives.
         unsafe { &*self.mapping }
-    }
-
-    /// The mapping, to be kept.
-    pub(crate) fn mapping_arc(&self) -> &Arc<Mapping> {
-        &self.body().mapping
     }
 
     #[inline(always)]
@@ -290,7 +287,7 @@ impl Ctx {
 
     /// The number is stored before its first use, and never goes back (J2).
     fn new_stamp(&mut self) {
-        let serial = self.slot().serial.load(Relaxed) + 1;
+        let serial = self.slot().serial.load(Relaxed).wrapping_add(1);
         self.slot().serial.store(serial, Release);
         self.stamp = Stamp::new(self.index(), serial).0;
     }

@@ -135,6 +135,9 @@ impl Ctx {
     /// Opens a scope, in which several locks belong to one unit.
     pub(crate) fn open_scope(&mut self) -> Result {
         self.may_open()?;
+        if self.scopes == 0 {
+            self.opened_in_panic = std::thread::panicking();
+        }
         self.scopes += 1;
         Ok(())
     }
@@ -155,6 +158,9 @@ impl Ctx {
         if self.scopes != 0 {
             return;
         }
+        if !self.opened_in_panic && std::thread::panicking() {
+            self.poison_held();
+        }
         self.busy = true;
         let frees = self.commit();
         let mut held = std::mem::take(&mut self.body_mut().held);
@@ -168,6 +174,18 @@ impl Ctx {
             self.finish();
         }
         self.leave();
+    }
+
+    /// A panic in a scope poisons every lock that it wrote under, also those whose guards had gone.
+    #[cold]
+    fn poison_held(&mut self) {
+        let this = NonNull::from(&mut *self);
+        let words: Vec<_> = self.body().held.iter().map(|held| held.word).collect();
+        for word in words {
+            // SAFETY: only mutexes are held, and their word is the begin of their header (L1).
+            let header = unsafe { &*word.cast::<crate::layout::MutexHeader>() };
+            crate::sync::poison(header, super::Writer::of(this));
+        }
     }
 
     /// Opens a section that has no lock: for what only this thread can reach.

@@ -133,6 +133,11 @@ impl Writer {
         self.ctx_mut().stamp()
     }
 
+    /// Ends the unit and begins the next one: for a section that has no guard.
+    pub(crate) fn commit_and_go_on(&self) {
+        self.ctx_mut().commit_and_go_on();
+    }
+
     /// Whether the bytes lie in the range that was recorded last: then they need no other record.
     #[inline(always)]
     pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {
@@ -163,10 +168,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go of retained locks among bytes that need no record, but are about to be handed out,
-    /// moved or freed (J4).
+    /// Lets go of retained locks in bytes that are moved or freed without a record (J4).
     #[inline(always)]
-    pub(crate) fn let_go<T: ?Sized>(&self, place: *const T, len: usize) {
+    pub(crate) fn release_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
         let ctx = self.ctx_mut();
         if ctx.retained != 0 {
             ctx.release_retained_in(place.addr(), place.addr() + len);
@@ -230,7 +234,7 @@ impl Writer {
             return Err(ctx.mapping().full(needed));
         }
         let used = ctx.next.addr() - ctx.start.addr();
-        let (offset, size) = ctx.segment_block(number, needed)?;
+        let (offset, size) = self.or_reclaim(|| self.ctx_mut().segment_block(number, needed))?;
         let stored = &ctx.slot().segments[number];
         stored.offset.store(offset, Relaxed);
         stored.size.store(size as u64, Relaxed);
@@ -518,8 +522,16 @@ impl Ctx {
         Ok((head, count))
     }
 
-    /// Takes a block of any size, which is not published.
+    /// Takes a block of any size, which is not published. Reclaims what the dead left behind, if
+    /// there is no other.
     pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
+        self.try_reserve_block(layout).or_else(|error| {
+            crate::journal::recover_all(self.mapping())?;
+            self.try_reserve_block(layout).map_err(|_| error)
+        })
+    }
+
+    fn try_reserve_block(&mut self, layout: Layout) -> Result<u64> {
         match self.take(layout)? {
             Some((offset, _)) => Ok(offset),
             None => {

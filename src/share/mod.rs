@@ -6,7 +6,7 @@
 //! - [`Schema`] describes a type so that another program, built from other sources by another
 //!   compiler, can tell whether it means the same, and print values of types it does not know.
 //! - [`Store`] and [`Key`] say what can be put into a place of some type, and what finds it again.
-//! - [`Plain`] and [`Pod`] (features `zerocopy` and `bytemuck`) let in the plain types of other
+//! - `Plain` and `Pod` (features `zerocopy` and `bytemuck`) let in the plain types of other
 //!   crates.
 //!
 //! Nothing here touches an arena: this room knows types, not memory.
@@ -82,7 +82,7 @@ pub use store::{Key, Store};
     message = "`{Self}` cannot lie in an arena: it is not `Share`",
     label = "other processes could not use this where it lies",
     note = "types of your own: `#[derive(Share)]`, with `#[repr(C)]` for structs and `#[repr(u8)]` for enums",
-    note = "`Vec`, `String`, `HashMap`, `Box`, `Arc`: use those of `sharena::collections`; `Mutex`, `RwLock`: those of `sharena::sync`",
+    note = "`Vec`, `String`, `HashMap`, `Box`: use those of `sharena::collections`; `Mutex`: that of `sharena::sync`",
     note = "`Option<T>` has a fixed layout only for `RelPtr<T>` and `NonZero<T>`; else use an enum of your own with `#[repr(u8)]`",
     note = "references, pointers, `Cell`s, tuples and handles of a process are never `Share`"
 )]

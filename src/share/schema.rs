@@ -11,14 +11,14 @@
 //! What an arena says is not trusted: [`decode`] checks everything before there is a `Schema`
 //! (`check.rs`), so whoever walks one may rely on
 //!
-//! - S1: every [`TypeIndex`] in it is in range;
-//! - S2: parts lie inside their whole, aligned, and those of a struct or variant do not overlap, so
+//! - T1: every [`TypeIndex`] in it is in range;
+//! - T2: parts lie inside their whole, aligned, and those of a struct or variant do not overlap, so
 //!   that a walk over the parts of a value takes no longer than its bytes (skip parts of size 0: an
 //!   array of those may claim any length);
-//! - S3: no type contains itself by value, nor more than [`MAX_DEPTH`] others in one another;
-//! - S4: the discriminants of an enum are distinct and fit its tag, which is an integer of at most
+//! - T3: no type contains itself by value, nor more than [`MAX_DEPTH`] others in one another;
+//! - T4: the discriminants of an enum are distinct and fit its tag, which is an integer of at most
 //!   eight bytes;
-//! - S5: a builtin has as many arguments as it should, and a value offset exactly if its role is
+//! - T5: a builtin has as many arguments as it should, and a value offset exactly if its role is
 //!   [`Role::Inline`]; *not* that its size is the one of this program's build: compare
 //!   before use.
 

@@ -25,10 +25,11 @@ pub unsafe trait Store<T: Share> {
     #[doc(hidden)]
     unsafe fn store(self, slot: *mut T) -> Result;
 
-    /// Called instead of [`store`](Store::store) where there is no place to store it in: what
-    /// would have moved an element leaves it where it lies.
+    /// Lets go of what could not be stored, since there was no room for something else.
+    ///
+    /// A value is dropped; a guard on an element of another container leaves it there.
     #[doc(hidden)]
-    fn leave(self)
+    fn decline(self)
     where
         Self: Sized,
     {

@@ -17,5 +17,6 @@ pub use mutex::{Mutex, MutexGuard};
 pub use raw::RawMutex;
 pub use semaphore::{Permit, Semaphore};
 
+pub(crate) use mutex::poison;
 pub(crate) use semaphore::return_permits;
 pub(crate) use wait::{Internal, Taker, release};

@@ -298,6 +298,14 @@ impl<T: Share> Mutex<T> {
     }
 }
 
+/// Poisons a mutex if the open section wrote its value. Undone with the section.
+pub(crate) fn poison(header: &MutexHeader, writer: Writer) {
+    if header.stamp.load(Relaxed) == writer.stamp() {
+        let _ = writer.record(&raw const header.poison, 4);
+        header.poison.store(1, Release);
+    }
+}
+
 impl<T: Share + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
@@ -360,12 +368,7 @@ impl<T: Share> MutexGuard<'_, T> {
     /// A panic poisons what was written under the lock.
     #[cold]
     fn poison(&self) {
-        let header = &self.mutex.header;
-        let writer = Writer::of(self.ctx);
-        if header.stamp.load(Relaxed) == writer.stamp() {
-            let _ = writer.record(&raw const header.poison, 4);
-            header.poison.store(1, Release);
-        }
+        poison(&self.mutex.header, Writer::of(self.ctx));
     }
 }
 

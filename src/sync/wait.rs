@@ -19,6 +19,8 @@ use std::{
 
 /// The longest sleep before a waiter looks again by itself.
 const BACK_STOP: Duration = Duration::from_millis(40);
+/// Sleeps for the same lock after which its holder's process is looked for: about a second's worth.
+const SLEEPS_BEFORE_DOUBT: u32 = 25;
 /// Looks at a held lock before sleeping.
 const SPINS: u32 = 100;
 
@@ -75,6 +77,8 @@ impl Taker<'_> {
     fn take_loop(self, word: &LockWord, patience: Patience) -> Result {
         let mut contended = 0;
         let mut spins = 0;
+        let mut sleeps = 0u32;
+        let mut absent = 0;
         loop {
             let now = word.0.load(Acquire);
             let holder = match Tag::of_word(now) {
@@ -104,8 +108,16 @@ impl Taker<'_> {
             }
             let sleep = patience.next_sleep()?;
             self.refuse_deadlock(word)?;
+            if self.mapping.life(holder.slot()).load(Acquire) == 0 {
+                absent += 1;
+                self.refuse_nobody(holder, absent)?;
+            }
             self.sleep(word, now, holder, sleep);
             contended = WAITERS_BIT;
+            sleeps += 1;
+            if sleeps.is_multiple_of(SLEEPS_BEFORE_DOUBT) {
+                journal::second_opinion(self.mapping, holder.slot());
+            }
         }
     }
 
@@ -121,7 +133,27 @@ impl Taker<'_> {
                 self.mapping.geometry().slots
             )));
         }
+        if holder == self.recoverer && holder != self.tag {
+            // Whoever recovers others has no small lock of its own meanwhile.
+            return Err(Error::damaged(format!(
+                "a lock is held by slot {}, which recovers its holder",
+                holder.slot()
+            )));
+        }
         Ok(holder != self.tag && journal::tag_of(self.mapping, holder.slot()) == holder)
+    }
+
+    /// A thread lets go of its locks, or its slot's generation moves on, before it leaves its slot:
+    /// a lock that stays with a slot which nobody has is damaged, and would never become free.
+    fn refuse_nobody(self, holder: Tag, looks: u32) -> Result {
+        if looks < 5 {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        Err(Error::damaged(format!(
+            "a lock is held by slot {}, which nobody has",
+            holder.slot()
+        )))
     }
 
     /// Sleeps until the lock or its holder's life changes, or the time is up.
@@ -193,7 +225,10 @@ impl Taker<'_> {
     }
 
     fn holder_of(self, lock: u64) -> Option<Tag> {
-        let place = self.mapping.address(lock, 8).filter(|_| lock % 8 == 0)?;
+        let place = self
+            .mapping
+            .address(lock, 8)
+            .filter(|_| lock.is_multiple_of(8))?;
         // SAFETY: checked to lie in the arena, aligned; a lock word is atomic.
         let word = unsafe { place.cast::<LockWord>().as_ref() };
         let holder = Tag::of_word(word.0.load(Acquire))?;

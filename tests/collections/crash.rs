@@ -103,8 +103,11 @@ fn large() {
         |v| v.truncate(7),
         |v| v.retain(|x| x % 3 == 0),
         |v| v.iter_mut().for_each(|x| *x += 1),
-        |v| drop(v.remove(0)),
-        |v| v.drain(100..v.len().min(200_000)).for_each(drop),
+        |v| drop(v.remove(v.len() - 1)),
+        |v| {
+            v.drain(v.len().min(100)..v.len().min(200_000))
+                .for_each(drop)
+        },
         |v| (0..100_000).for_each(|_| drop(v.pop())),
         |v| v.try_extend(0..300_000).unwrap(),
     ];
@@ -131,7 +134,7 @@ fn boxes() {
     root.lock().unwrap().set("before").unwrap();
     let changes: [fn(&mut Box<String>); 5] = [
         |b| b.clear(),
-        |b| b.set("after").unwrap().clear(),
+        |b| drop(b.set("after").unwrap()),
         |b| drop(std::mem::take(b)),
         |b| b.get_mut().unwrap().push_str("and after").unwrap(),
         |b| {

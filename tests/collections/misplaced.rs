@@ -18,9 +18,8 @@ fn filled(arena: &Arena) -> sharena::Root<Names> {
     root
 }
 
-fn message<R>(f: impl FnOnce() -> R) -> std::string::String {
-    let outcome = catch_unwind(AssertUnwindSafe(|| drop(f())));
-    let panic = outcome.unwrap_err();
+fn message(f: impl FnOnce()) -> std::string::String {
+    let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
     match panic.downcast::<std::string::String>() {
         Ok(text) => *text,
         Err(panic) => panic.downcast_ref::<&str>().unwrap().to_string(),
@@ -61,17 +60,17 @@ fn outside_it_says_so() {
     let mut out = mem::take(&mut *names);
     assert_eq!((out.len(), out.is_empty()), (3, false));
     assert_eq!(format!("{out:?}"), "[3 elsewhere]");
-    assert!(message(|| out[0].len()).contains("moved out of its arena"));
+    assert!(message(|| drop(out[0].len())).contains("moved out of its arena"));
     assert!(message(|| out.clear()).contains("moved out of its arena"));
     assert!(message(|| drop(out.pop())).contains("moved out of its arena"));
-    assert!(message(|| out.iter_mut().len()).contains("moved out of its arena"));
+    assert!(message(|| drop(out.iter_mut())).contains("moved out of its arena"));
     assert!(message(|| out.sort()).contains("moved out of its arena"));
     assert!(matches!(out.push_from("x"), Err(Error::NotInArena)));
     *names = out;
     assert_eq!(*names, ["a", "b", "c"]);
     let text = names.pop().unwrap().take();
     assert_eq!(format!("{text:?}"), "\"1 bytes elsewhere\"");
-    assert!(message(|| text.as_str().len()).contains("moved out of its arena"));
+    assert!(message(|| drop(text.as_str().len())).contains("moved out of its arena"));
     names.push(text).unwrap();
     assert_eq!(*names, ["a", "b", "c"]);
 }
@@ -122,7 +121,7 @@ fn other_arenas_are_refused() {
     let mut names = b.lock().unwrap();
     let theirs = mem::replace(&mut *names, out);
     assert_eq!(names.len(), 3);
-    assert!(message(|| names[0].len()).contains("another arena"));
+    assert!(message(|| drop(names[0].len())).contains("another arena"));
     assert!(matches!(names.push_from("x"), Err(Error::OtherArena)));
     assert_eq!(format!("{:?}", *names), "[3 elsewhere]");
     let out = mem::replace(&mut *names, theirs);
@@ -133,7 +132,7 @@ fn other_arenas_are_refused() {
     let text = a.lock().unwrap().pop().unwrap().take();
     let mut names = b.lock().unwrap();
     names.push(text).unwrap();
-    assert!(message(|| names[3].as_str().len()).contains("another arena"));
+    assert!(message(|| drop(names[3].as_str().len())).contains("another arena"));
     assert!(matches!(names[3].push('x'), Err(Error::OtherArena)));
     let text = names.pop().unwrap().take();
     drop(names);
@@ -150,6 +149,7 @@ fn forgotten_guards_are_harmless() {
     mem::forget(names.remove(0));
     mem::forget(names.swap_remove(0));
     mem::forget(names.drain(..));
+    mem::forget(names.iter_mut());
     assert_eq!(*names, ["a", "b", "c"]);
     let mut drain = names.drain(..2);
     assert_eq!(*drain.next().unwrap(), "a");

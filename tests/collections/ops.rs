@@ -214,7 +214,9 @@ pub(crate) fn apply<E: Element>(op: &Op, v: &mut AVec<E>, std: &mut Vec<E::Std>)
         Op::Forget(index) if len > 0 => {
             std::mem::forget(v.remove(at(index)));
             std::mem::forget(v.drain(at(index)..));
-            v.iter_mut().next();
+            let mut iter = v.iter_mut();
+            iter.next();
+            std::mem::forget(iter);
         }
         Op::Take(index) if len > 0 => {
             let value = v.remove(at(index)).take();
@@ -247,8 +249,8 @@ pub(crate) fn apply<E: Element>(op: &Op, v: &mut AVec<E>, std: &mut Vec<E::Std>)
             if how % 2 == 0 {
                 // Items that outlive the iterator, dropped in another order.
                 drop(drain);
-                let mid = (how as usize / 2) % items.len().max(1);
-                items.rotate_left(mid);
+                let by = (how as usize / 2) % items.len().max(1);
+                items.rotate_left(by);
                 let found: Vec<_> = items.iter().map(|item| item.read()).collect();
                 let mut sorted = (found, expected);
                 sorted.0.sort();

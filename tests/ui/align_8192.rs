@@ -1,3 +1,4 @@
+//~ may be aligned to 4096 bytes (a page) at most
 //! Alignment ends at a page.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ the layout of a tuple is not fixed
 //! Each field that is refused gets its own error.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ cannot lie in an arena
 //! A `Cell` changes behind references that other processes have too.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ a reference is an address in this process
 //! What is refused in structs is refused in variants.
 
 use sharena::Share;

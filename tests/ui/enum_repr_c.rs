@@ -1,3 +1,4 @@
+//~ leaves the size of its tag
 //! `repr(C)` alone leaves the tag's size to the platform.
 
 use sharena::Share;

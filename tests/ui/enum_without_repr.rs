@@ -1,3 +1,4 @@
+//~ it has no fixed layout
 //! Without an integer `repr`, the tag of an enum is the compiler's choice.
 
 use sharena::Share;

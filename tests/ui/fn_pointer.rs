@@ -1,3 +1,4 @@
+//~ a function pointer is an address in this process
 //! A function pointer is an address of one process.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ cannot lie in an arena
 //! A generic type is `Share` only with arguments that are.
 
 use sharena::Share;

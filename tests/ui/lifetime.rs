@@ -1,3 +1,4 @@
+//~ type cannot have lifetimes
 //! What a shared type would borrow lies in one process.
 
 use sharena::Share;

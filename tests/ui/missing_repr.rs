@@ -1,3 +1,4 @@
+//~ has no fixed layout
 //! Without `repr`, each compiler may lay the struct out as it likes.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ `Option<u64>` cannot lie in an arena
 //! `Option` has a fixed layout only around what cannot be zero.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ MustNotImplDrop
 //! A program that does not know the type must be able to take it apart.
 
 use sharena::Share;

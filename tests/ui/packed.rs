@@ -1,3 +1,4 @@
+//~ type cannot be packed
 //! Fields of a packed struct cannot be borrowed.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ a raw pointer is an address in this process
 //! A raw pointer is an address of one process.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ as its memory belongs to the heap of this process
 //! Counted pointers of std belong to one process.
 
 use sharena::Share;

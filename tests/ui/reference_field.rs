@@ -1,3 +1,4 @@
+//~ a reference is an address in this process
 //! A reference is an address of one process.
 
 use sharena::Share;

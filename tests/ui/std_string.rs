@@ -1,3 +1,4 @@
+//~ `std::string::String` cannot lie in an arena
 //! The prelude's `String` owns memory of one process's heap.
 
 use sharena::Share;

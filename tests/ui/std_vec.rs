@@ -1,3 +1,4 @@
+//~ `Vec` cannot lie in an arena
 //! A `Vec` of std owns memory of one process's heap, with or without its path.
 
 use sharena::Share;

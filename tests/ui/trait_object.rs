@@ -1,3 +1,4 @@
+//~ a trait object points to functions of this process
 //! A trait object points to functions of one process.
 
 use sharena::Share;

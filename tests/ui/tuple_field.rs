@@ -1,3 +1,4 @@
+//~ the layout of a tuple is not fixed
 //! The layout of a tuple is the compiler's choice.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ a union cannot be
 //! Nothing tells which field of a union is valid.
 
 use sharena::Share;

@@ -1,3 +1,4 @@
+//~ it is not `Share`
 //! Only what is `Share` can be an element.
 
 use sharena::collections::Vec;

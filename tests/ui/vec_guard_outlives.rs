@@ -1,3 +1,4 @@
+//~ cannot move out of `v` because it is borrowed
 //! A removed element is read under the lock that it was removed under.
 
 use sharena::{Arena, collections::Vec, sync::Mutex};

@@ -1,9 +1,11 @@
-//! A container belongs to the thread whose section it is used in.
+//~ cannot be sent between threads safely
+//! A container that owns memory belongs to the thread whose section it is.
 
-use sharena::collections::Vec;
-
-fn send<T: Send>(_: T) {}
+use sharena::{Arena, collections::Vec, sync::Mutex};
 
 fn main() {
-    send(Vec::<u64>::new());
+    let arena = Arena::in_memory().unwrap();
+    let root = arena.root::<Mutex<Vec<u64>>>("v").unwrap();
+    let taken = std::mem::take(&mut *root.lock().unwrap());
+    std::thread::spawn(move || drop(taken));
 }

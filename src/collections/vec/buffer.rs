@@ -68,7 +68,7 @@ impl<T: Share> Vec<T> {
             return Ok(());
         }
         let (size, whole) = (size_of::<T>(), self.len() * size_of::<T>());
-        writer.let_go(self.start(writer).wrapping_add(from), len * size);
+        writer.release_locks_in(self.start(writer).wrapping_add(from), len * size);
         raw::record_in_buffer(
             writer,
             &mut self.header.buffer,
@@ -93,7 +93,7 @@ impl<T: Share> Vec<T> {
             elements.len() * size_of::<T>(),
         );
         if self.is_recorded() {
-            writer.let_go(place, len);
+            writer.release_locks_in(place, len);
             return Ok(());
         }
         writer.record(place, len)?;
@@ -104,7 +104,7 @@ impl<T: Share> Vec<T> {
     /// Records all elements.
     pub(super) fn record_all(&mut self, writer: Writer) -> Result {
         let whole = self.len() * size_of::<T>();
-        writer.let_go(self.start(writer), whole);
+        writer.release_locks_in(self.start(writer), whole);
         raw::record_whole(writer, &mut self.header.buffer, whole)
     }
 
@@ -197,7 +197,7 @@ impl<T: Share> Vec<T> {
     fn move_to(&mut self, writer: Writer, new: Allocated) -> Result {
         let bytes = self.len() * size_of::<T>();
         let old = self.start(writer).cast::<u8>();
-        writer.let_go(old, bytes);
+        writer.release_locks_in(old, bytes);
         let place = writer.base().wrapping_add(new.offset as usize);
         // SAFETY: `bytes` bytes of elements; the new buffer is at least as long, nobody else's,
         // and fresh.

@@ -141,7 +141,7 @@ impl<T: Share> Drop for Drain<'_, T> {
         // over them.
         unsafe {
             let gone = self.vec.start(writer).add(from);
-            writer.let_go(gone, (len - from) * size_of::<T>());
+            writer.release_locks_in(gone, (len - from) * size_of::<T>());
             ptr::slice_from_raw_parts_mut(gone, left).drop_in_place();
             ptr::copy(gone.add(left), gone, len - from - left);
         }
@@ -153,7 +153,7 @@ impl<T: Share> Drained<'_, T> {
     /// Takes the value to the stack, as [`Removed::take`](super::Removed::take) does.
     pub fn take(self) -> T {
         let item = ManuallyDrop::new(self);
-        item.let_go();
+        item.release_locks_in();
         // SAFETY: the vector gave the element up, and the guard is not used again.
         unsafe { item.element.read() }
     }
@@ -161,13 +161,13 @@ impl<T: Share> Drained<'_, T> {
     /// Lets go of locks in the element (J4). Says whether the section in which it was taken out
     /// goes on: not in a forked child.
     #[inline]
-    fn let_go(&self) -> bool {
+    fn release_locks_in(&self) -> bool {
         if size_of::<T>() == 0 {
             return true;
         }
         let writer = Writer::at(self.element.as_ptr());
         if let Ok(writer) = writer {
-            writer.let_go(self.element.as_ptr(), size_of::<T>());
+            writer.release_locks_in(self.element.as_ptr(), size_of::<T>());
         }
         writer.is_ok()
     }
@@ -186,7 +186,7 @@ impl<T: Share> Deref for Drained<'_, T> {
 impl<T: Share> Drop for Drained<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if mem::needs_drop::<T>() && self.let_go() {
+        if mem::needs_drop::<T>() && self.release_locks_in() {
             // SAFETY: the vector gave the element up.
             unsafe { self.element.drop_in_place() };
         }
@@ -199,7 +199,7 @@ unsafe impl<T: Share> Store<T> for Drained<'_, T> {
     unsafe fn store(self, slot: *mut T) -> Result {
         check_move(self.element.as_ptr(), slot)?;
         let item = ManuallyDrop::new(self);
-        item.let_go();
+        item.release_locks_in();
         // SAFETY: the vector gave the element up, the guard is not used again, and the caller
         // vouches for the slot.
         unsafe { ptr::copy_nonoverlapping(item.element.as_ptr(), slot, 1) };

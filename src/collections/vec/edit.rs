@@ -112,7 +112,7 @@ impl<T: Share> Vec<T> {
         match self.open_with_room(1) {
             Ok(writer) => self.store_behind(writer, value),
             Err(error) => {
-                value.leave();
+                value.decline();
                 Err(error)
             }
         }
@@ -160,7 +160,7 @@ impl<T: Share> Vec<T> {
         let writer = match ready {
             Ok(writer) => writer,
             Err(error) => {
-                value.leave();
+                value.decline();
                 return Err(error);
             }
         };
@@ -286,7 +286,7 @@ impl<T: Share> Vec<T> {
     /// Does what can fail before all elements are taken away: records them, unless they are so
     /// many that the buffer will be given up.
     fn prepare_to_empty(&mut self, writer: Writer) -> Result {
-        writer.let_go(self.start(writer), self.len() * size_of::<T>());
+        writer.release_locks_in(self.start(writer), self.len() * size_of::<T>());
         if self.gives_up() {
             writer.reserve(1)
         } else {

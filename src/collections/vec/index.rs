@@ -217,8 +217,8 @@ impl<T: Share> Vec<T> {
     pub(super) fn swap_recorded(&mut self, writer: Writer, a: usize, b: usize) {
         let (start, len) = (self.start(writer), self.len());
         // Locks in them may have been taken since they were recorded (J4).
-        writer.let_go(start.wrapping_add(a), size_of::<T>());
-        writer.let_go(start.wrapping_add(b), size_of::<T>());
+        writer.release_locks_in(start.wrapping_add(a), size_of::<T>());
+        writer.release_locks_in(start.wrapping_add(b), size_of::<T>());
         // SAFETY: only the two elements are changed, which the caller recorded.
         unsafe { self.slice_mut(writer, 0..len) }.swap(a, b);
     }

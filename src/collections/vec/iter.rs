@@ -34,7 +34,7 @@ impl<T: Share> Vec<T> {
             let open = self.open_or_panic();
             start = self.start(open);
             if self.is_recorded() {
-                open.let_go(start, len * size_of::<T>());
+                open.release_locks_in(start, len * size_of::<T>());
             } else {
                 ready = 0;
             }

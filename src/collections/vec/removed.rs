@@ -120,7 +120,7 @@ impl<T: Share> Removed<'_, T> {
     pub fn take(self) -> T {
         let mut guard = ManuallyDrop::new(self);
         let writer = guard.vec.open_or_panic();
-        guard.let_go(writer);
+        guard.release_locks(writer);
         // SAFETY: an element, read once: the gap is closed over it.
         let value = unsafe { guard.element.read() };
         guard.close_gap(writer);
@@ -139,9 +139,9 @@ impl<T: Share> Removed<'_, T> {
     /// Lets go of locks in what will be moved (J4): they may have been taken since the guard was
     /// made.
     #[inline(always)]
-    fn let_go(&self, writer: Writer) {
+    fn release_locks(&self, writer: Writer) {
         let elements = 1 + self.behind(writer);
-        writer.let_go(self.element.as_ptr(), elements * size_of::<T>());
+        writer.release_locks_in(self.element.as_ptr(), elements * size_of::<T>());
     }
 
     /// Takes the element out, without dropping it. All that this changes was recorded when the
@@ -177,7 +177,7 @@ impl<T: Share> Drop for Removed<'_, T> {
     fn drop(&mut self) {
         // In a child of the process that made the guard, the section is not the child's.
         if let Ok(writer) = self.vec.open() {
-            self.let_go(writer);
+            self.release_locks(writer);
             // SAFETY: an element, dropped once: the gap is closed over it. Dropping a `Share` value
             // runs no code but sharena's, and does not panic.
             unsafe { self.element.drop_in_place() };
@@ -202,7 +202,7 @@ unsafe impl<T: Share> Store<T> for Removed<'_, T> {
         let mut guard = ManuallyDrop::new(self);
         check_move(guard.element.as_ptr(), slot)?;
         let writer = guard.vec.open()?;
-        guard.let_go(writer);
+        guard.release_locks(writer);
         // SAFETY: the element moves to the slot, which the caller vouches for; the gap is closed
         // over it.
         unsafe { ptr::copy_nonoverlapping(guard.element.as_ptr(), slot, 1) };
@@ -210,7 +210,7 @@ unsafe impl<T: Share> Store<T> for Removed<'_, T> {
         Ok(())
     }
 
-    fn leave(self) {
+    fn decline(self) {
         mem::forget(self);
     }
 }

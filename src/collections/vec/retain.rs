@@ -50,7 +50,7 @@ impl<T: Share> Drop for Sieve<'_, T> {
         // behind moves over them.
         unsafe {
             let first = self.vec.start(writer).add(self.kept);
-            writer.let_go(first, (len - self.kept) * size_of::<T>());
+            writer.release_locks_in(first, (len - self.kept) * size_of::<T>());
             ptr::slice_from_raw_parts_mut(first, gone).drop_in_place();
             ptr::copy(first.add(gone), first, len - self.next);
         }

@@ -1,20 +1,41 @@
-//! Sorting.
+//! Sorting: as slices do it, but elements may be containers.
 //!
-//! `std` sorts by moving elements to the stack and to the heap, and compares them there. What owns
-//! arena memory cannot be read in such places. So where elements may own any, their positions are
-//! sorted, with the elements in place; then the elements are moved. The caller's code sees a vector
-//! that does not change, and when it panics the vector is as it was.
+//! A slice's sort moves elements to its own stack and compares them there, where a container
+//! cannot be read. So elements that own memory are compared where they lie: first the order is
+//! found, then the elements are put into it. No user code runs while they are out of place.
 
 use super::Vec;
 use crate::share::Share;
-use std::{cmp::Ordering, mem, ptr};
+use std::{
+    cmp::Ordering,
+    mem::{self, MaybeUninit},
+    ptr,
+};
 
 impl<T: Share> Vec<T> {
-    /// Sorts the elements; equal ones keep their order. *O*(n log n).
+    /// Sorts the elements, keeping the order of equal ones. As [`slice::sort`].
     ///
-    /// Records all elements. Unlike sorting a slice of the vector, this works for elements that own
-    /// memory, too.
-    #[track_caller]
+    /// Records the whole buffer first, once per section.
+    ///
+    /// # Panics
+    ///
+    /// If the arena is so full that the buffer cannot be recorded; nothing is changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sharena::{Arena, collections::{String, Vec}, sync::Mutex};
+    ///
+    /// let arena = Arena::in_memory()?;
+    /// let root = arena.root::<Mutex<Vec<String>>>("words")?;
+    /// let mut words = root.lock()?;
+    /// for word in ["b", "c", "a"] {
+    ///     words.push_from(word)?;
+    /// }
+    /// words.sort();
+    /// assert_eq!(words[0], *"a");
+    /// # Ok::<(), sharena::Error>(())
+    /// ```
     pub fn sort(&mut self)
     where
         T: Ord,
@@ -22,32 +43,50 @@ impl<T: Share> Vec<T> {
         self.sort_by(T::cmp);
     }
 
-    /// Sorts by a comparison; equal elements keep their order.
-    #[track_caller]
+    /// Sorts the elements by a comparison, keeping the order of equal ones. As
+    /// [`slice::sort_by`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
     pub fn sort_by(&mut self, mut compare: impl FnMut(&T, &T) -> Ordering) {
         if !mem::needs_drop::<T>() {
-            return self.as_mut_slice().sort_by(compare);
+            self.as_mut_slice().sort_by(compare);
+            return;
         }
-        self.sort_in_place(|elements, order| {
-            order.sort_by(|&a, &b| compare(&elements[a], &elements[b]));
-        });
+        let elements = self.as_slice();
+        let mut order: std::vec::Vec<usize> = (0..elements.len()).collect();
+        order.sort_by(|&a, &b| compare(&elements[a], &elements[b]));
+        arrange(self.as_mut_slice(), &order);
     }
 
-    /// Sorts by a key; elements with equal keys keep their order.
-    #[track_caller]
+    /// Sorts the elements by a key, keeping the order of equal ones. As [`slice::sort_by_key`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
     pub fn sort_by_key<K: Ord>(&mut self, mut key: impl FnMut(&T) -> K) {
         self.sort_by(|a, b| key(a).cmp(&key(b)));
     }
 
-    /// Sorts by a key that is computed once for each element.
-    #[track_caller]
+    /// Sorts the elements by a key that is computed once for each. As
+    /// [`slice::sort_by_cached_key`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
     pub fn sort_by_cached_key<K: Ord>(&mut self, key: impl FnMut(&T) -> K) {
-        // Its elements change places, and are not looked at meanwhile.
-        self.as_mut_slice().sort_by_cached_key(key);
+        let keys: std::vec::Vec<K> = self.iter().map(key).collect();
+        let mut order: std::vec::Vec<usize> = (0..keys.len()).collect();
+        order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
+        arrange(self.as_mut_slice(), &order);
     }
 
-    /// Sorts the elements; equal ones may change places.
-    #[track_caller]
+    /// Sorts the elements; equal ones may change places. As [`slice::sort_unstable`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
     pub fn sort_unstable(&mut self)
     where
         T: Ord,
@@ -55,63 +94,83 @@ impl<T: Share> Vec<T> {
         self.sort_unstable_by(T::cmp);
     }
 
-    /// Sorts by a comparison; equal elements may change places.
-    #[track_caller]
-    pub fn sort_unstable_by(&mut self, mut compare: impl FnMut(&T, &T) -> Ordering) {
-        if !mem::needs_drop::<T>() {
-            return self.as_mut_slice().sort_unstable_by(compare);
+    /// Sorts the elements by a comparison; equal ones may change places. As
+    /// [`slice::sort_unstable_by`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
+    pub fn sort_unstable_by(&mut self, compare: impl FnMut(&T, &T) -> Ordering) {
+        if mem::needs_drop::<T>() {
+            self.sort_by(compare);
+        } else {
+            self.as_mut_slice().sort_unstable_by(compare);
         }
-        self.sort_in_place(|elements, order| {
-            order.sort_unstable_by(|&a, &b| compare(&elements[a], &elements[b]));
-        });
     }
 
-    /// Sorts by a key; elements with equal keys may change places.
-    #[track_caller]
+    /// Sorts the elements by a key; equal ones may change places. As
+    /// [`slice::sort_unstable_by_key`].
+    ///
+    /// # Panics
+    ///
+    /// As [`sort`](Vec::sort).
     pub fn sort_unstable_by_key<K: Ord>(&mut self, mut key: impl FnMut(&T) -> K) {
         self.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
     }
+}
 
-    /// Lets `sort` put the positions of the elements in order, and then the elements themselves.
-    #[track_caller]
-    fn sort_in_place(&mut self, sort: impl FnOnce(&[T], &mut [usize])) {
-        let mut order: std::vec::Vec<usize> = (0..self.len()).collect();
-        sort(self.as_slice(), &mut order);
-        if order.is_sorted() {
-            return;
-        }
-        let elements = self.as_mut_slice();
-        assert_eq!(elements.len(), order.len());
-        // SAFETY: positions of elements, each once: they were only sorted.
-        unsafe { permute(elements, &mut order) };
+/// Moves the element at `order[i]` to place `i`, for each place. `order` is a permutation.
+fn arrange<T>(elements: &mut [T], order: &[usize]) {
+    assert_eq!(elements.len(), order.len());
+    let mut arranged: std::vec::Vec<MaybeUninit<T>> = std::vec::Vec::with_capacity(order.len());
+    for &from in order {
+        // SAFETY: in bounds by the index; the copies are never dropped, only moved back below, and
+        // nothing that can panic runs in between: each element is there exactly once at the end.
+        arranged.push(MaybeUninit::new(unsafe {
+            ptr::read(&raw const elements[from])
+        }));
+    }
+    // SAFETY: as many elements as there are places; a permutation puts each back once.
+    unsafe {
+        let from = arranged.as_ptr().cast::<T>();
+        ptr::copy_nonoverlapping(from, elements.as_mut_ptr(), order.len());
     }
 }
 
-/// Puts at each position the element whose position `order` names there.
-///
-/// # Safety
-///
-/// `order` names each position of `elements` once.
-unsafe fn permute<T>(elements: &mut [T], order: &mut [usize]) {
-    let start = elements.as_mut_ptr();
-    for first in 0..order.len() {
-        if order[first] == first {
-            continue;
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Arena,
+        collections::{String, Vec},
+        sync::Mutex,
+    };
+
+    #[test]
+    fn sorts_owning_elements_as_slices_do() {
+        let arena = Arena::in_memory().unwrap();
+        let root = arena.root::<Mutex<Vec<String>>>("words").unwrap();
+        let mut words = root.lock().unwrap();
+        let mut model: std::vec::Vec<std::string::String> = std::vec::Vec::new();
+        for n in 0..500u32 {
+            let word = format!("{}", n.wrapping_mul(2_654_435_761) % 97);
+            words.push_from(word.as_str()).unwrap();
+            model.push(word);
         }
-        // SAFETY: all positions are inside; along a cycle each element moves once, into the place
-        // of one that moved before, the first of them by way of the stack. Nothing here panics.
-        unsafe {
-            let held = ptr::read(start.add(first));
-            let mut gap = first;
-            loop {
-                let from = mem::replace(&mut order[gap], gap);
-                if from == first {
-                    break;
-                }
-                ptr::copy_nonoverlapping(start.add(from), start.add(gap), 1);
-                gap = from;
-            }
-            ptr::write(start.add(gap), held);
-        }
+        words.sort_by_key(|word| word.len());
+        model.sort_by_key(|word| word.len());
+        assert!(
+            words
+                .iter()
+                .map(String::as_str)
+                .eq(model.iter().map(|s| s.as_str()))
+        );
+        words.sort();
+        model.sort();
+        assert!(
+            words
+                .iter()
+                .map(String::as_str)
+                .eq(model.iter().map(|s| s.as_str()))
+        );
     }
 }

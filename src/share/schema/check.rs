@@ -1,4 +1,4 @@
-//! Whether the types of a schema make sense: S1 to S5 of the module above.
+//! Whether the types of a schema make sense: T1 to T5 of the module above.
 //!
 //! Sizes are compared with care for overflow, and nothing here recurses.
 
@@ -169,7 +169,7 @@ fn fits(number: i128, tag: Primitive) -> bool {
     }
 }
 
-/// That no type contains itself by value, nor too many in one another (S3).
+/// That no type contains itself by value, nor too many in one another (T3).
 ///
 /// A type is taken when all that contain it were taken, so its depth is known; types in a cycle are
 /// never taken.

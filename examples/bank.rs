@@ -1,0 +1,155 @@
+//! Money moves between two maps, by processes that are killed at random. None is ever lost.
+//!
+//! ```sh
+//! cargo run --release --example bank [SECONDS]
+//! ```
+//!
+//! A transfer changes two objects, each behind a lock of its own. Inside `arena.section` both locks
+//! belong to one unit: the transfer takes place at the end of the section, as a whole, or, where the
+//! process is killed before, not at all. The killed ones need no cleaning up: whoever locks next
+//! finds everything in order.
+
+mod processes;
+
+use processes::{Name, Process, Result, argument};
+use sharena::{Arena, Root, collections::HashMap, sync::Mutex};
+use std::{
+    env,
+    hash::{BuildHasher, Hasher, RandomState},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+const TELLERS: usize = 4;
+const ACCOUNTS: u64 = 100;
+const MONEY: i64 = 1_000_000;
+
+/// A branch of the bank: the balance of each account.
+type Branch = Root<Mutex<HashMap<u64, i64>>>;
+
+fn main() -> ExitCode {
+    processes::run(|part| match part {
+        None => direct(),
+        Some("teller") => transfer_for_ever(),
+        Some(other) => processes::unknown_part(other),
+    })
+}
+
+fn direct() -> Result {
+    let seconds = seconds()?;
+    let name = Name::new("bank");
+    let arena = Arena::named(name.as_str())?;
+    let branches = [open_branch(&arena, "north")?, open_branch(&arena, "south")?];
+    let transfers = arena.root::<Mutex<u64>>("transfers")?;
+
+    let mut tellers = Vec::new();
+    for _ in 0..TELLERS {
+        tellers.push(Process::start("teller", &[name.as_str()])?);
+    }
+    let (mut kills, mut audits) = (0, 0);
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    while Instant::now() < end || kills == 0 {
+        thread::sleep(Duration::from_micros(2_000 + random() % 20_000));
+        tellers.swap_remove(random() as usize % TELLERS).kill()?;
+        kills += 1;
+        audit(&arena, &branches)?;
+        audits += 1;
+        tellers.push(Process::start("teller", &[name.as_str()])?);
+    }
+    for teller in tellers {
+        teller.kill()?;
+        kills += 1;
+    }
+    audit(&arena, &branches)?;
+    // And no memory leaked: `check` goes through the whole arena, which nobody else uses now.
+    arena.reap()?;
+    let report = arena.check();
+    if !report.is_clean() {
+        return Err(format!("the arena is not in order: {report}").into());
+    }
+    let transfers = *transfers.lock()?;
+    println!(
+        "{transfers} transfers, {kills} tellers killed, {} audits",
+        audits + 1
+    );
+    if transfers == 0 {
+        return Err("nobody transferred anything".into());
+    }
+    println!("ok: the sum is still {}", 2 * MONEY);
+    Ok(())
+}
+
+/// A root that is filled before anybody else sees it.
+fn open_branch(arena: &Arena, name: &str) -> Result<Branch> {
+    Ok(
+        arena.root_with(name, |branch: &mut Mutex<HashMap<u64, i64>>| {
+            let accounts = branch.get_mut()?;
+            for account in 0..ACCOUNTS {
+                accounts.insert(account, MONEY / ACCOUNTS as i64)?;
+            }
+            Ok(())
+        })?,
+    )
+}
+
+/// Adds up all accounts, while nobody else can move anything.
+fn audit(arena: &Arena, [north, south]: &[Branch; 2]) -> Result {
+    let sum = arena.section(|| {
+        let (north, south) = (north.lock()?, south.lock()?);
+        Ok(north.values().sum::<i64>() + south.values().sum::<i64>())
+    })?;
+    match sum == 2 * MONEY {
+        true => Ok(()),
+        false => Err(format!("the sum is {sum}, expected {}", 2 * MONEY).into()),
+    }
+}
+
+fn transfer_for_ever() -> Result {
+    let arena = Arena::named(&argument(1)?)?;
+    let (north, south) = (arena.find("north")?, arena.find("south")?);
+    let transfers = arena.find::<Mutex<u64>>("transfers")?;
+    loop {
+        let account = random() % ACCOUNTS;
+        let amount = (random() % 100) as i64;
+        transfer(&arena, [&north, &south], account, amount, &transfers)?;
+    }
+}
+
+/// Moves money from the account in the north to that in the south.
+fn transfer(
+    arena: &Arena,
+    [north, south]: [&Branch; 2],
+    account: u64,
+    amount: i64,
+    transfers: &Mutex<u64>,
+) -> Result {
+    arena.section(|| {
+        // Always in this order. (Were another process to take them the other way round, one of the
+        // two would get an error in the end, `Deadlock`, rather than wait for ever.)
+        let (mut north, mut south) = (north.lock()?, south.lock()?);
+        let missing = "there is no such account";
+        *north.get_mut(&account).ok_or(missing)? -= amount;
+        // Killed here, this process would have taken the money away and given it to nobody. But the
+        // section has not ended, so it has not taken anything away.
+        *south.get_mut(&account).ok_or(missing)? += amount;
+        *transfers.lock()? += 1;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// The numbers need not be good: `std` makes a random one for each of its hash maps.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn seconds() -> Result<f64> {
+    let Some(text) = env::args().nth(1) else {
+        return Ok(2.0);
+    };
+    match text.parse() {
+        Ok(seconds) if (0.0..1e6).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("{text:?} is no time: expected the seconds to run").into()),
+    }
+}

@@ -1,0 +1,177 @@
+//! One worker: does random things until it is killed.
+
+use crate::{
+    Random,
+    world::{ACCOUNTS, World},
+};
+use sharena::{Arena, Error, Result, collections::Vec, sync::Mutex};
+use std::{process::ExitCode, time::Duration};
+
+pub(crate) fn run(name: &str, number: &str, seed: &str) -> ExitCode {
+    match work(name, number, seed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("worker {number} (seed {seed}): {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(name: &str, number: &str, seed: &str) -> Result {
+    let number: usize = number.parse().map_err(Error::other)?;
+    let mut random = Random::new(seed.parse().map_err(Error::other)?);
+    let arena = Arena::named(name)?;
+    let world = World::create(&arena)?;
+    loop {
+        match random.below(40) {
+            0..14 => transfer(&arena, &world, &mut random)?,
+            14..22 => write(&world, &mut random)?,
+            22..25 => count(&world, &mut random)?,
+            25..32 => link(&arena, &world, &mut random)?,
+            32..36 => take_a_permit(&world, &mut random)?,
+            36..39 => name_and_unname(&arena, &mut random)?,
+            _ => fork_one(&arena, &world, &mut random)?,
+        }
+        world.note_progress(number);
+    }
+}
+
+/// Money moves from one bank to the other: two locks, one unit.
+fn transfer(arena: &Arena, world: &World, random: &mut Random) -> Result {
+    let (from, to) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
+    let amount = random.below(100) as i64;
+    let moved = arena.section(|| {
+        let (mut left, mut right) = match random.below(2) {
+            0 => (world.left.lock()?, world.right.lock()?),
+            _ => {
+                let right = world.right.lock()?;
+                (world.left.lock()?, right)
+            }
+        };
+        // An account is taken out and put in again, so that the map is rearranged as well.
+        let balance = left.get(&from).copied().unwrap_or(0);
+        left.remove(&from);
+        *right.entry(to).or_default()? += amount;
+        left.insert(from, balance - amount)?;
+        Ok(())
+    });
+    match moved {
+        // Taking the locks in another order is asking for it: nothing was changed then.
+        Err(Error::Deadlock { .. }) => Ok(()),
+        done => done,
+    }
+}
+
+/// Words come and go, and their length is kept beside them.
+fn write(world: &World, random: &mut Random) -> Result {
+    let mut book = world.book.lock()?;
+    match random.below(4) {
+        0 | 1 => {
+            let word = "storm ".repeat(random.below(12) as usize);
+            book.words.push_from(word.as_str())?;
+            book.bytes += word.len() as u64;
+        }
+        2 => {
+            if let Some(word) = book.words.last_mut() {
+                word.push_str("!")?;
+                book.bytes += 1;
+            }
+        }
+        _ if book.words.len() > 50 => {
+            let len = random.below(50) as usize;
+            let gone: usize = book.words[len..].iter().map(|word| word.len()).sum();
+            book.words.truncate(len);
+            book.bytes -= gone as u64;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A list of numbers grows large and is cut again: spans, growth in place.
+fn count(world: &World, random: &mut Random) -> Result {
+    let mut book = world.book.lock()?;
+    if book.numbers.len() > 200_000 {
+        book.numbers = Vec::new();
+        book.sum = 0;
+        return Ok(());
+    }
+    for _ in 0..random.below(5000) {
+        let number = random.below(1 << 40);
+        book.numbers.push(number)?;
+        book.sum = book.sum.wrapping_add(number);
+    }
+    Ok(())
+}
+
+/// A block is linked where another was, which is freed.
+fn link(arena: &Arena, world: &World, random: &mut Random) -> Result {
+    let block = arena.alloc_value(random.below(1000))?;
+    let mut links = world.links.lock()?;
+    let place = random.below(16) as usize;
+    if let Some(old) = links.blocks[place].take() {
+        // SAFETY: linked here only, and taken out just now.
+        unsafe { arena.dealloc(old)? };
+        links.linked -= 1;
+    }
+    if random.below(3) > 0 {
+        block.link(&mut links.blocks[place])?;
+        links.linked += 1;
+    }
+    Ok(())
+}
+
+fn take_a_permit(world: &World, random: &mut Random) -> Result {
+    let permit = world.permits.acquire()?;
+    if random.below(8) == 0 {
+        std::thread::sleep(Duration::from_micros(random.below(300)));
+    }
+    drop(permit);
+    Ok(())
+}
+
+/// Roots come and go.
+fn name_and_unname(arena: &Arena, random: &mut Random) -> Result {
+    let name = format!("root {}", random.below(8));
+    let root = arena.root::<Mutex<Vec<u64>>>(&name)?;
+    root.lock()?.push(1)?;
+    if random.below(2) == 0 {
+        match arena.remove(&name) {
+            Ok(()) | Err(Error::UnknownRoot { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A child works too, and ends in the middle of it half of the time.
+fn fork_one(arena: &Arena, world: &World, random: &mut Random) -> Result {
+    let parent = std::process::id();
+    // SAFETY: the process has one thread, and the child uses nothing from before but handles.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: a plain request: the child dies with its parent.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // It may have died before the request.
+            if std::os::unix::process::parent_id() != parent {
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(0) };
+            }
+            let done = link(arena, world, random).and_then(|()| write(world, random));
+            let guard = world.book.lock();
+            let code = i32::from(done.is_err() || guard.is_err());
+            // SAFETY: ends the child at once, with the guard still there: a death.
+            unsafe { libc::_exit(code) }
+        }
+        child if child > 0 => {
+            let mut status = 0;
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            if status != 0 {
+                return Err(format!("a forked child failed: {status:#x}").into());
+            }
+            Ok(())
+        }
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
+}

@@ -1,0 +1,77 @@
+//! Walking objects through their schemas, without knowing their types.
+//!
+//! A walk begins at a value and visits every block that the value owns, and every value in these
+//! blocks, to any depth. Nothing that it reads is trusted, and this is what holds whatever the
+//! arena's bytes are:
+//!
+//! - W1: it reads only what [`Mapping::address`] lets it read, in committed memory;
+//! - W2: it goes into a block only if the block is given out, begins exactly where its owner says,
+//!   and holds what the owner claims;
+//! - W3: it goes into a block once. Blocks do not overlap, so the work is bounded by the committed
+//!   bytes, times the depth of types in one another, which schemas bound (T3);
+//! - W4: it does not recurse; what is still to be done lies in a list, bounded as W3 says;
+//! - W5: raw pointers ([`RelPtr`](crate::RelPtr)) are followed last, and what is found behind them
+//!   is never held against the arena: a raw pointer may be stale, and then leads to anything. The
+//!   work there has a budget, since pointers may lead to overlapping places.
+
+mod containers;
+mod frozen;
+mod maps;
+mod owned;
+mod plan;
+mod pointers;
+mod walker;
+
+pub(super) use containers::check_holder;
+pub(super) use frozen::is_frozen;
+pub(super) use owned::free_owned;
+pub(super) use plan::{Plan, Purpose};
+pub(super) use walker::{Edge, Visitor, Walk};
+
+use crate::{layout::SlabKind, mapping::Mapping};
+
+/// A block that is given out, as the heap knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Block {
+    pub(super) offset: u64,
+    /// All of its bytes may be used.
+    pub(super) size: u64,
+}
+
+/// The block that begins at `offset`, if it is given out.
+pub(super) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
+    let size = mapping.usable_size(offset).ok()? as u64;
+    Some(Block { offset, size })
+}
+
+/// The block in which `offset` lies, if it is given out.
+pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
+    let slab = mapping.slab_of(offset);
+    if offset < mapping.geometry().data_at || slab >= mapping.committed() {
+        return None;
+    }
+    let state = mapping.state(slab);
+    let begin = match state.kind()? {
+        SlabKind::Owned | SlabKind::Abandoned => {
+            mapping.offset_of_block(mapping.block_in(slab, state, offset))
+        }
+        SlabKind::Span => mapping.slab_at(slab),
+        SlabKind::Tail => mapping.slab_at(slab.checked_sub(state.distance())?),
+        _ => return None,
+    };
+    let found = block_at(mapping, begin)?;
+    (offset - begin < found.size).then_some(found)
+}
+
+/// The `N` bytes at `offset`, wherever it is in committed memory (W1).
+pub(super) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
+    let place = mapping.address(offset, N)?;
+    // SAFETY: checked to lie in committed memory (M2); bytes need no alignment. Volatile, since
+    // others may change them: then torn bytes are read, which is fine for bytes.
+    Some(unsafe { place.cast::<[u8; N]>().read_volatile() })
+}
+
+/// The word at `offset`.
+pub(super) fn word(mapping: &Mapping, offset: u64) -> Option<u64> {
+    bytes(mapping, offset).map(u64::from_ne_bytes)
+}

@@ -1,0 +1,368 @@
+//! A table in its block: where the pairs lie, and how a larger one takes over.
+
+use super::{
+    hash::hash_of,
+    table::{FEWEST_BUCKETS, Table, buckets_for, capacity_of, control_len},
+};
+use crate::{
+    collections::raw,
+    error::{Error, Result},
+    layout::{MapHeader, marks},
+    section::Writer,
+};
+use std::{alloc::Layout, hash::Hash, mem, ptr};
+
+/// What lies in a bucket.
+#[repr(C)]
+pub(super) struct Pair<K, V> {
+    pub(super) key: K,
+    pub(super) value: V,
+}
+
+/// A map's table in memory, for one operation.
+pub(super) struct Storage<K, V> {
+    pairs: *mut Pair<K, V>,
+    pub(super) table: Table,
+}
+
+impl<K, V> Clone for Storage<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Storage<K, V> {}
+
+/// Where the control bytes begin.
+#[inline(always)]
+fn control_at<K, V>(buckets: usize) -> usize {
+    buckets * size_of::<Pair<K, V>>()
+}
+
+/// The bytes of a whole block.
+#[inline(always)]
+fn whole<K, V>(header: &MapHeader) -> usize {
+    let buckets = header.mask as usize + 1;
+    control_at::<K, V>(buckets) + control_len(buckets)
+}
+
+fn layout_of<K, V>(buckets: usize) -> Result<Layout> {
+    let align = align_of::<Pair<K, V>>();
+    buckets
+        .checked_mul(size_of::<Pair<K, V>>())
+        .and_then(|pairs| pairs.checked_add(control_len(buckets)))
+        .and_then(|size| Layout::from_size_align(size, align).ok())
+        .ok_or(Error::Layout {
+            size: usize::MAX,
+            align,
+        })
+}
+
+impl<K, V> Storage<K, V> {
+    /// The table that a map's block holds.
+    ///
+    /// # Safety
+    ///
+    /// `block` is the map's block, and the map has one.
+    #[inline(always)]
+    pub(super) unsafe fn new(block: *mut u8, header: &MapHeader) -> Self {
+        let mask = header.mask as usize;
+        let control = block.wrapping_add(control_at::<K, V>(mask + 1));
+        Storage {
+            pairs: block.cast(),
+            // SAFETY: by contract; the table was made by `Fresh`.
+            table: unsafe { Table::new(control, mask) },
+        }
+    }
+
+    /// The table of an opened map that has one.
+    ///
+    /// # Safety
+    ///
+    /// As [`Storage::new`]: the map has a block in the writer's arena.
+    #[inline(always)]
+    pub(super) unsafe fn opened(writer: Writer, header: &MapHeader) -> Self {
+        let block = writer.base().wrapping_add(header.buffer.offset as usize);
+        // SAFETY: by contract.
+        unsafe { Self::new(block, header) }
+    }
+
+    #[inline(always)]
+    pub(super) fn pair(self, bucket: usize) -> *mut Pair<K, V> {
+        debug_assert!(bucket < self.table.buckets());
+        // SAFETY: one of the buckets, which lie in one block.
+        unsafe { self.pairs.add(bucket) }
+    }
+
+    /// The key of a full bucket.
+    ///
+    /// # Safety
+    ///
+    /// It is full, and stays so as long as the result is used.
+    #[inline(always)]
+    pub(super) unsafe fn key<'t>(self, bucket: usize) -> &'t K {
+        // SAFETY: by contract.
+        unsafe { &(*self.pair(bucket)).key }
+    }
+}
+
+/// Records the control byte of a bucket.
+#[inline(always)]
+pub(super) fn record_control<K, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    bucket: usize,
+) -> Result {
+    let (at, whole) = (
+        control_at::<K, V>(header.mask as usize + 1),
+        whole::<K, V>(header),
+    );
+    raw::record_in_buffer(writer, &mut header.buffer, at + bucket, 1, whole)
+}
+
+/// Records the pair in a bucket.
+#[inline(always)]
+pub(super) fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
+    let (size, whole) = (size_of::<Pair<K, V>>(), whole::<K, V>(header));
+    raw::record_in_buffer(writer, &mut header.buffer, bucket * size, size, whole)
+}
+
+/// Records the value in a bucket.
+#[inline(always)]
+pub(super) fn record_value<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
+    let at = bucket * size_of::<Pair<K, V>>() + mem::offset_of!(Pair<K, V>, value);
+    let whole = whole::<K, V>(header);
+    raw::record_in_buffer(writer, &mut header.buffer, at, size_of::<V>(), whole)
+}
+
+/// An empty table in a new block; freed again unless it becomes a map's.
+struct Fresh<K, V> {
+    writer: Writer,
+    offset: u64,
+    storage: Storage<K, V>,
+}
+
+impl<K, V> Fresh<K, V> {
+    fn alloc(writer: Writer, buckets: usize) -> Result<Self> {
+        let block = writer.alloc(layout_of::<K, V>(buckets)?)?;
+        let base = writer.base().wrapping_add(block.offset as usize);
+        let control = base.wrapping_add(control_at::<K, V>(buckets));
+        Ok(Fresh {
+            writer,
+            offset: block.offset,
+            storage: Storage {
+                pairs: base.cast(),
+                // SAFETY: the block has room for the pairs and that many control bytes, and nobody
+                // else knows of it.
+                table: unsafe { Table::clear(control, buckets - 1) },
+            },
+        })
+    }
+}
+
+impl<K, V> Drop for Fresh<K, V> {
+    fn drop(&mut self) {
+        // What cannot be freed for want of log is freed at a death, or left to `check`.
+        let _ = self.writer.free(self.offset, true);
+    }
+}
+
+/// Makes room for `additional` more keys in an opened map: a table of another size, or of the same
+/// one without the deleted buckets.
+#[cold]
+#[inline(never)]
+pub(super) fn make_room<K: Hash, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    additional: usize,
+) -> Result {
+    let none = Error::Layout {
+        size: usize::MAX,
+        align: align_of::<Pair<K, V>>(),
+    };
+    let Some(wanted) = (header.len as usize).checked_add(additional) else {
+        return Err(none);
+    };
+    if header.buffer.offset == 0 {
+        return resize::<K, V>(writer, header, buckets_for(wanted).ok_or(none)?);
+    }
+    let capacity = capacity_of(header.mask as usize + 1);
+    // With so many deleted buckets that a table of the same size would be half empty, it will do.
+    let wanted = if wanted <= capacity / 2 {
+        capacity
+    } else {
+        wanted.max(capacity + 1)
+    };
+    resize::<K, V>(writer, header, buckets_for(wanted).ok_or(none)?)
+}
+
+/// Moves everything to a new table of that many buckets, which hold all keys.
+///
+/// All of it happens in the new block, while the old one stays as it is. Then the old one is freed,
+/// and the header names the new one.
+pub(super) fn resize<K: Hash, V>(writer: Writer, header: &mut MapHeader, buckets: usize) -> Result {
+    debug_assert!(capacity_of(buckets) >= header.len as usize && buckets >= FEWEST_BUCKETS);
+    let fresh = Fresh::<K, V>::alloc(writer, buckets)?;
+    if header.buffer.offset != 0 {
+        // SAFETY: the map is opened, and has a block.
+        let old = unsafe { Storage::<K, V>::opened(writer, header) };
+        copy_all(
+            old,
+            fresh.storage,
+            header.len as usize,
+            writer.mapping().hash_seed(),
+        );
+    }
+    take_over(writer, header, fresh)
+}
+
+/// Empties an opened map: where it is, if all of its block is fresh or recorded; otherwise by a new
+/// block of the same size, or by none if the arena is full.
+pub(super) fn clear<K, V>(writer: Writer, header: &mut MapHeader) {
+    if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 {
+        clear_in_place::<K, V>(writer, header);
+        return;
+    }
+    let old = mem::take(header);
+    header.buffer.stamp = old.buffer.stamp;
+    header.buffer.arena = old.buffer.arena;
+    if let Ok(fresh) = Fresh::<K, V>::alloc(writer, old.mask as usize + 1) {
+        set_fresh(header, fresh);
+    }
+    // The map is in order by now: should the log be too full for a free, `check` finds the block.
+    let _ = drop_block::<K, V>(writer, &old);
+}
+
+fn clear_in_place<K, V>(writer: Writer, header: &mut MapHeader) {
+    /// Empties the table also if dropping a pair should panic.
+    struct Empty(Table);
+    impl Drop for Empty {
+        fn drop(&mut self) {
+            // SAFETY: the control bytes of a map that was opened, fresh or recorded.
+            unsafe { self.0.clear_again() };
+        }
+    }
+    // SAFETY: the map is opened, and has a block.
+    let storage = unsafe { Storage::<K, V>::opened(writer, header) };
+    writer.release_locks_in(storage.pairs.cast::<u8>(), whole::<K, V>(header));
+    let len = mem::take(&mut header.len) as usize;
+    header.growth_left = capacity_of(storage.table.buckets()) as u64;
+    let _empty = Empty(storage.table);
+    // SAFETY: no control byte says any more that they are there, in the end.
+    unsafe { drop_pairs(storage, len) };
+}
+
+fn take_over<K, V>(writer: Writer, header: &mut MapHeader, fresh: Fresh<K, V>) -> Result {
+    // So that freeing the old block cannot fail.
+    writer.reserve(1)?;
+    free_block::<K, V>(writer, header)?;
+    set_fresh(header, fresh);
+    Ok(())
+}
+
+fn set_fresh<K, V>(header: &mut MapHeader, fresh: Fresh<K, V>) {
+    let buckets = fresh.storage.table.buckets();
+    raw::set_fresh_buffer(&mut header.buffer, fresh.offset);
+    mem::forget(fresh);
+    header.mask = buckets as u64 - 1;
+    header.growth_left = capacity_of(buckets) as u64 - header.len;
+}
+
+/// Frees the block of an opened map, which is left without one.
+pub(super) fn free_block<K, V>(writer: Writer, header: &mut MapHeader) -> Result {
+    if header.buffer.offset != 0 {
+        let block = writer.base().wrapping_add(header.buffer.offset as usize);
+        writer.release_locks_in(block, whole::<K, V>(header));
+    }
+    raw::free_buffer(writer, &mut header.buffer)
+}
+
+/// Copies `len` pairs to their places in an empty table.
+fn copy_all<K: Hash, V>(old: Storage<K, V>, new: Storage<K, V>, len: usize, seed: u64) {
+    let mut buckets = FullBuckets::new(old.table, len);
+    while let Some(from) = buckets.next(old.table) {
+        // SAFETY: full in a table that nobody changes meanwhile.
+        let hash = hash_of(unsafe { old.key(from) }, seed);
+        let to = new.table.find_free(hash);
+        // SAFETY: two tables; the bucket is free, and the new table is nobody else's.
+        unsafe {
+            ptr::copy_nonoverlapping(old.pair(from), new.pair(to), 1);
+            new.table.fill(to, hash);
+        }
+    }
+}
+
+/// Drops every pair of a table, and leaves all bytes as they are otherwise.
+///
+/// # Safety
+///
+/// The pairs are never used again.
+pub(super) unsafe fn drop_pairs<K, V>(storage: Storage<K, V>, len: usize) {
+    if !mem::needs_drop::<Pair<K, V>>() {
+        return;
+    }
+    let mut buckets = FullBuckets::new(storage.table, len);
+    while let Some(bucket) = buckets.next(storage.table) {
+        // SAFETY: full, and never used again by contract.
+        unsafe { ptr::drop_in_place(storage.pair(bucket)) };
+    }
+}
+
+/// What must be done with the block of a map that is dropped: its pairs, then itself.
+pub(super) fn drop_block<K, V>(writer: Writer, header: &MapHeader) -> Result {
+    let block = writer.base().wrapping_add(header.buffer.offset as usize);
+    // SAFETY: the map owns that block in the writer's arena, and nobody uses it any more.
+    unsafe { drop_pairs(Storage::<K, V>::new(block, header), header.len as usize) };
+    writer.release_locks_in(block, whole::<K, V>(header));
+    writer.free(header.buffer.offset, raw::is_fresh(writer, &header.buffer))
+}
+
+/// Goes through the full buckets of a table.
+#[derive(Clone)]
+pub(super) struct FullBuckets {
+    /// Where the current group begins.
+    at: usize,
+    /// What is left of it.
+    group: super::control::Buckets,
+    /// Full buckets that are left in all.
+    left: usize,
+}
+
+impl FullBuckets {
+    #[inline]
+    pub(super) fn new(table: Table, len: usize) -> Self {
+        FullBuckets {
+            at: 0,
+            group: table.group(0).full(),
+            left: len,
+        }
+    }
+
+    /// Those of a map without a table.
+    pub(super) fn none() -> Self {
+        FullBuckets {
+            at: 0,
+            group: super::control::Buckets(0),
+            left: 0,
+        }
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    #[inline(always)]
+    pub(super) fn next(&mut self, table: Table) -> Option<usize> {
+        if self.left == 0 {
+            return None;
+        }
+        loop {
+            if let Some(bucket) = self.group.next() {
+                self.left -= 1;
+                return Some(self.at + bucket);
+            }
+            self.at += super::control::GROUP;
+            self.group = table.group(self.at).full();
+        }
+    }
+}
