@@ -25,6 +25,19 @@ use std::ptr::NonNull;
 /// `header` is the begin of a container of `size` bytes that the caller has borrowed mutably.
 #[inline(always)]
 pub(crate) unsafe fn open(header: *mut BufferHeader, size: usize) -> Result<Writer> {
+    // SAFETY: by contract.
+    if let Some(writer) = Writer::that_recorded(unsafe { &*header }) {
+        return Ok(writer);
+    }
+    // SAFETY: by contract.
+    unsafe { open_slow(header, size) }
+}
+
+/// # Safety
+///
+/// As [`open`].
+#[inline(never)]
+unsafe fn open_slow(header: *mut BufferHeader, size: usize) -> Result<Writer> {
     let writer = Writer::at(header)?;
     // SAFETY: by contract.
     let stored = unsafe { &mut *header };

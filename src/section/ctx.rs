@@ -103,6 +103,16 @@ impl Ctx {
         Self::find_slow(place.addr())
     }
 
+    /// The same, but only if it is the context used last.
+    #[inline(always)]
+    pub(super) fn find_last<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
+        let current = NonNull::new(CURRENT.get())?;
+        // SAFETY: C1.
+        unsafe { current.as_ref() }
+            .covers(place.addr())
+            .then_some(current)
+    }
+
     #[cold]
     #[inline(never)]
     fn find_slow(address: usize) -> Option<NonNull<Ctx>> {

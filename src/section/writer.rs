@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     heap::{Allocation, classes::size_of_class},
-    layout::{Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
+    layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
     mapping::{self, Mapping},
 };
 use std::{
@@ -49,6 +49,19 @@ impl Writer {
             }
         }
         Err(Self::refuse(place.addr()))
+    }
+
+    /// The open section, if it recorded the container's header already. The fast path of
+    /// [`raw::open`](crate::collections::raw::open): a header that bears the section's stamp was
+    /// borrowed mutably under its guard.
+    #[inline(always)]
+    pub(crate) fn that_recorded(header: &BufferHeader) -> Option<Self> {
+        let ctx = Ctx::find_last(header)?;
+        // SAFETY: C1; the reference ends with this function.
+        let own = unsafe { ctx.as_ref() };
+        let recorded =
+            own.stamp != 0 && header.stamp == own.stamp && header.arena == own.mapping().arena();
+        recorded.then_some(Writer { ctx })
     }
 
     /// The thread's open section in the arena that containers know by `arena`, if it has one.

@@ -103,9 +103,10 @@ fn made_from_many_things() {
     let mut v = root.lock().unwrap();
     v.push_from([1, 2]).unwrap();
     v.push_from(&[3][..]).unwrap();
-    v.push_from([4, 5]).unwrap();
+    let borrowed = (&[4, 5], &vec![7]);
+    v.push_from(borrowed.0).unwrap();
     v.push_from(vec![6]).unwrap();
-    v.push_from(vec![7]).unwrap();
+    v.push_from(borrowed.1).unwrap();
     v.push(Vec::new()).unwrap();
     assert_eq!(
         *v,
@@ -213,4 +214,45 @@ fn locks_are_let_go_of_before_they_move() {
             })
             .unwrap();
     }
+}
+
+#[test]
+fn sorting() {
+    let arena = Arena::in_memory().unwrap();
+    let root = arena.root::<Mutex<Vec<String>>>("v").unwrap();
+    let mut v = root.lock().unwrap();
+    v.try_extend((0..200).map(|i| format!("{}", i * 7919 % 200)))
+        .unwrap();
+    let mut expected: std::vec::Vec<_> = v.iter().map(|s| s.as_str().to_owned()).collect();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut left = 300;
+        v.sort_by(|a, b| {
+            left -= 1;
+            assert!(left > 0);
+            a.cmp(b)
+        });
+    }));
+    assert!(panic.is_err());
+    assert_eq!(*v, expected[..]);
+    v.sort_by_key(|s| s.len());
+    expected.sort_by_key(|s| s.len());
+    assert_eq!(*v, expected[..]);
+    v.sort_unstable_by(|a, b| b.cmp(a));
+    expected.sort_by(|a, b| b.cmp(a));
+    assert_eq!(*v, expected[..]);
+    v.sort_by_cached_key(|s| s.parse::<u32>().unwrap());
+    expected.sort_by_cached_key(|s| s.parse::<u32>().unwrap());
+    assert_eq!(*v, expected[..]);
+    v.sort();
+    v.sort();
+    expected.sort();
+    assert_eq!(*v, expected[..]);
+    // A slice is sorted by `std`, which panics where it looks at elements out of place.
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        v.sort_by_key(|s| s.parse::<u32>().unwrap() * 7919 % 200);
+        v[..].sort();
+    }));
+    assert!(panic.is_err());
+    v.sort();
+    assert_eq!(*v, expected[..]);
 }

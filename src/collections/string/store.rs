@@ -16,7 +16,7 @@ macro_rules! text {
             unsafe fn store(self, slot: *mut String) -> Result {
                 let bytes: &[u8] = self.as_bytes();
                 // SAFETY: by contract; a `String` is laid out as a `Vec<u8>`, and this is UTF-8.
-                unsafe { bytes.store(slot.cast::<Vec<u8>>()) }
+                unsafe { Vec::store_copy(slot.cast::<Vec<u8>>(), bytes) }
             }
         }
     )* };

@@ -58,9 +58,20 @@ impl<T: Share> Vec<T> {
     /// then, and nothing is changed.
     #[inline]
     pub fn push(&mut self, value: T) -> Result {
-        let writer = self.open()?;
-        self.make_room(writer, 1)?;
-        // SAFETY: there is room behind the last element; what lies there needs no record (3).
+        if let Some(writer) = Writer::that_recorded(&self.header.buffer)
+            && self.len() < self.capacity()
+        {
+            // SAFETY: the section recorded the header, and there is room.
+            unsafe { self.push_unchecked(writer, value) };
+            return Ok(());
+        }
+        self.push_slow(value)
+    }
+
+    #[inline(never)]
+    fn push_slow(&mut self, value: T) -> Result {
+        let writer = self.open_with_room(1)?;
+        // SAFETY: there is room behind the last element.
         unsafe { self.push_unchecked(writer, value) };
         Ok(())
     }
@@ -71,7 +82,7 @@ impl<T: Share> Vec<T> {
     #[inline(always)]
     unsafe fn push_unchecked(&mut self, writer: Writer, value: T) {
         let len = self.len();
-        // SAFETY: by contract.
+        // SAFETY: by contract; what lies in that place needs no record (3).
         unsafe { self.start(writer).add(len).write(value) };
         self.set_len(len + 1);
     }

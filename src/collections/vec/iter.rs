@@ -2,7 +2,7 @@
 
 use super::Vec;
 use crate::{section::Writer, share::Share};
-use std::{iter::FusedIterator, marker::PhantomData, slice};
+use std::{iter::FusedIterator, marker::PhantomData, ptr, slice};
 
 /// Bytes that are recorded ahead, at most.
 const AHEAD: usize = 2048;
@@ -17,7 +17,7 @@ pub struct IterMut<'a, T: Share> {
     start: *mut T,
     front: usize,
     back: usize,
-    /// From `front` to here the elements are recorded.
+    /// From `front` to here the elements are recorded; not beyond `back`.
     ready: usize,
     /// How many to record next: twice as many each time, so that stopping early is cheap.
     ahead: usize,
@@ -28,18 +28,24 @@ impl<T: Share> Vec<T> {
     /// Yields the elements to be changed. They are recorded as it gets to them.
     #[track_caller]
     pub fn iter_mut(&mut self) -> IterMut<'_, T> {
-        let none = self.is_empty() || Self::ZERO_SIZED;
-        let writer = (!none).then(|| self.open_or_panic());
-        let start = match writer {
-            Some(writer) => self.start(writer),
-            None => std::ptr::dangling_mut(),
-        };
+        let len = self.len();
+        let (mut writer, mut start, mut ready) = (None, ptr::dangling_mut(), len);
+        if len != 0 && !Self::ZERO_SIZED {
+            let open = self.open_or_panic();
+            start = self.start(open);
+            if self.is_recorded() {
+                open.forget_locks_in(start, len * size_of::<T>());
+            } else {
+                ready = 0;
+            }
+            writer = Some(open);
+        }
         IterMut {
             start,
             writer,
             front: 0,
-            back: self.len(),
-            ready: if none { usize::MAX } else { 0 },
+            back: len,
+            ready,
             ahead: 1,
             vec: self,
             elements: PhantomData,
@@ -48,7 +54,21 @@ impl<T: Share> Vec<T> {
 }
 
 impl<'a, T: Share> IterMut<'a, T> {
+    /// Records the next elements, if there are any.
     #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn make_ready(&mut self) -> bool {
+        if self.front == self.back {
+            return false;
+        }
+        let end = self.back.min(self.front + self.ahead);
+        self.record(self.front..end);
+        self.ready = end;
+        self.ahead = (self.ahead * 2).min(AHEAD / size_of::<T>().max(1)).max(1);
+        true
+    }
+
     #[track_caller]
     fn record(&mut self, elements: std::ops::Range<usize>) {
         let Some(writer) = self.writer else {
@@ -78,16 +98,10 @@ impl<'a, T: Share> Iterator for IterMut<'a, T> {
     #[inline]
     #[track_caller]
     fn next(&mut self) -> Option<&'a mut T> {
-        let index = self.front;
-        if index == self.back {
+        if self.front == self.ready && !self.make_ready() {
             return None;
         }
-        if index >= self.ready {
-            let end = self.back.min(index + self.ahead);
-            self.record(index..end);
-            self.ready = end;
-            self.ahead = (self.ahead * 2).min(AHEAD / size_of::<T>()).max(1);
-        }
+        let index = self.front;
         self.front += 1;
         // SAFETY: recorded, and not yielded before.
         Some(unsafe { self.element(index) })
@@ -102,7 +116,22 @@ impl<'a, T: Share> Iterator for IterMut<'a, T> {
     #[track_caller]
     fn nth(&mut self, n: usize) -> Option<&'a mut T> {
         self.front = self.back.min(self.front.saturating_add(n));
+        self.ready = self.ready.max(self.front);
         self.next()
+    }
+
+    /// Goes through what is recorded at a time in a plain loop.
+    #[track_caller]
+    fn fold<B, F: FnMut(B, &'a mut T) -> B>(mut self, init: B, mut f: F) -> B {
+        let mut folded = init;
+        while self.front != self.ready || self.make_ready() {
+            for index in self.front..self.ready {
+                // SAFETY: recorded, and not yielded before; `self` is not used if `f` panics.
+                folded = f(folded, unsafe { self.element(index) });
+            }
+            self.front = self.ready;
+        }
+        folded
     }
 
     fn count(self) -> usize {
@@ -127,6 +156,7 @@ impl<T: Share> DoubleEndedIterator for IterMut<'_, T> {
             self.record(index..index + 1);
         }
         self.back = index;
+        self.ready = self.ready.min(index);
         // SAFETY: recorded, and not yielded before.
         Some(unsafe { self.element(index) })
     }
@@ -134,6 +164,7 @@ impl<T: Share> DoubleEndedIterator for IterMut<'_, T> {
     #[track_caller]
     fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
         self.back = self.front.max(self.back.saturating_sub(n));
+        self.ready = self.ready.min(self.back);
         self.next_back()
     }
 }

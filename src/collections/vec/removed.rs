@@ -11,7 +11,7 @@ use std::{
     fmt,
     mem::{self, ManuallyDrop},
     ops::Deref,
-    ptr,
+    ptr::{self, NonNull},
 };
 
 /// An element that is being removed: by [`Vec::remove`], [`Vec::swap_remove`] or [`Vec::pop`].
@@ -37,12 +37,25 @@ use std::{
 pub struct Removed<'a, T: Share> {
     /// Opened, and recorded as far as closing the gap changes it.
     vec: &'a mut Vec<T>,
-    index: usize,
+    /// An element of it.
+    element: NonNull<T>,
     /// Whether the last element takes the place, and not those behind it.
     swap: bool,
 }
 
 impl<T: Share> Vec<T> {
+    /// A guard for an element of an opened vector.
+    #[inline(always)]
+    fn removing(&mut self, writer: Writer, index: usize, swap: bool) -> Removed<'_, T> {
+        let element = self.start(writer).wrapping_add(index);
+        Removed {
+            // SAFETY: the address of an element, or that of none, which is not null either.
+            element: unsafe { NonNull::new_unchecked(element) },
+            vec: self,
+            swap,
+        }
+    }
+
     /// Removes the element at `index`; those behind it move up. *O*(n).
     ///
     /// # Panics
@@ -57,11 +70,7 @@ impl<T: Share> Vec<T> {
         );
         let writer = self.open_or_panic();
         self.record_or_panic(writer, index..len);
-        Removed {
-            vec: self,
-            index,
-            swap: false,
-        }
+        self.removing(writer, index, false)
     }
 
     /// Removes the element at `index`, and puts the last one in its place. *O*(1).
@@ -81,11 +90,7 @@ impl<T: Share> Vec<T> {
         if index < len - 1 {
             self.record_or_panic(writer, index..index + 1);
         }
-        Removed {
-            vec: self,
-            index,
-            swap: true,
-        }
+        self.removing(writer, index, true)
     }
 
     /// Removes the last element, if there is one.
@@ -95,11 +100,7 @@ impl<T: Share> Vec<T> {
         let last = self.len().checked_sub(1)?;
         let writer = self.open_or_panic();
         self.record_or_panic(writer, last..last + 1);
-        Some(Removed {
-            vec: self,
-            index: last,
-            swap: true,
-        })
+        Some(self.removing(writer, last, true))
     }
 
     /// Removes the last element if `condition` says so of it.
@@ -113,56 +114,61 @@ impl<T: Share> Vec<T> {
     }
 }
 
-impl<T: Share> Vec<T> {
-    /// Takes an element out, without dropping it. All that this changes was recorded when the
-    /// guard was made.
-    fn close_gap(&mut self, writer: Writer, index: usize, swap: bool) {
-        let (start, last) = (self.start(writer), self.len() - 1);
-        // SAFETY: elements of the vector, recorded (J1).
-        unsafe {
-            if index == last {
-            } else if swap {
-                ptr::copy_nonoverlapping(start.add(last), start.add(index), 1);
-            } else {
-                ptr::copy(start.add(index + 1), start.add(index), last - index);
-            }
-        }
-        self.set_len(last);
-    }
-}
-
 impl<T: Share> Removed<'_, T> {
     /// Takes the value to the stack, where it is inert: what it owns can be used again once it is
     /// put back. Not put back in the same section, it is lost if the process dies.
     pub fn take(self) -> T {
         let mut guard = ManuallyDrop::new(self);
         let writer = guard.vec.open_or_panic();
-        let Removed { index, swap, .. } = *guard;
-        let element = guard.forget_locks_in(writer);
+        guard.forget_locks(writer);
         // SAFETY: an element, read once: the gap is closed over it.
-        let value = unsafe { element.read() };
-        guard.vec.close_gap(writer, index, swap);
+        let value = unsafe { guard.element.read() };
+        guard.close_gap(writer);
         value
     }
 
-    /// Where the element lies, after locks in what will be moved were let go of (J4): they may have
-    /// been taken since the guard was made.
-    #[inline]
-    fn forget_locks_in(&mut self, writer: Writer) -> *mut T {
-        let start = self.vec.start(writer);
-        let behind = self.vec.len() - self.index;
-        let element = start.wrapping_add(self.index);
-        writer.forget_locks_in(element, behind * size_of::<T>());
-        element
+    /// How many elements there are behind this one.
+    #[inline(always)]
+    fn behind(&self, writer: Writer) -> usize {
+        let start = self.vec.start(writer).addr();
+        let bytes = self.element.addr().get() - start;
+        // Where elements have no bytes, it does not matter which one goes.
+        self.vec.len() - 1 - bytes.checked_div(size_of::<T>()).unwrap_or(0)
+    }
+
+    /// Forgets locks in what will be moved (J4): they may have been taken since the guard was
+    /// made.
+    #[inline(always)]
+    fn forget_locks(&self, writer: Writer) {
+        let elements = 1 + self.behind(writer);
+        writer.forget_locks_in(self.element.as_ptr(), elements * size_of::<T>());
+    }
+
+    /// Takes the element out, without dropping it. All that this changes was recorded when the
+    /// guard was made.
+    #[inline(always)]
+    fn close_gap(&mut self, writer: Writer) {
+        let (gap, behind) = (self.element.as_ptr(), self.behind(writer));
+        // SAFETY: elements of the vector, recorded (J1).
+        unsafe {
+            if behind != 0 && self.swap {
+                ptr::copy_nonoverlapping(gap.add(behind), gap, 1);
+            } else if behind != 0 {
+                ptr::copy(gap.add(1), gap, behind);
+            }
+        }
+        let len = self.vec.len();
+        self.vec.set_len(len - 1);
     }
 }
 
 impl<T: Share> Deref for Removed<'_, T> {
     type Target = T;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &T {
-        &self.vec.as_slice()[self.index]
+        // SAFETY: an element of the vector, which is borrowed as long.
+        unsafe { self.element.as_ref() }
     }
 }
 
@@ -170,12 +176,12 @@ impl<T: Share> Drop for Removed<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // In a child of the process that made the guard, the section is not the child's.
-        if let Ok(writer) = Writer::at(self.vec) {
-            let element = self.forget_locks_in(writer);
+        if let Ok(writer) = self.vec.open() {
+            self.forget_locks(writer);
             // SAFETY: an element, dropped once: the gap is closed over it. Dropping a `Share` value
             // runs no code but sharena's, and does not panic.
-            unsafe { element.drop_in_place() };
-            self.vec.close_gap(writer, self.index, self.swap);
+            unsafe { self.element.drop_in_place() };
+            self.close_gap(writer);
         }
     }
 }
@@ -194,14 +200,13 @@ unsafe impl<T: Share> Store<T> for Removed<'_, T> {
     #[inline]
     unsafe fn store(self, slot: *mut T) -> Result {
         let mut guard = ManuallyDrop::new(self);
-        check_move(&**guard, slot)?;
+        check_move(guard.element.as_ptr(), slot)?;
         let writer = guard.vec.open()?;
-        let Removed { index, swap, .. } = *guard;
-        let element = guard.forget_locks_in(writer);
+        guard.forget_locks(writer);
         // SAFETY: the element moves to the slot, which the caller vouches for; the gap is closed
         // over it.
-        unsafe { ptr::copy_nonoverlapping(element, slot, 1) };
-        guard.vec.close_gap(writer, index, swap);
+        unsafe { ptr::copy_nonoverlapping(guard.element.as_ptr(), slot, 1) };
+        guard.close_gap(writer);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use super::Vec;
 use crate::{
     collections::raw,
-    error::Result,
+    error::{Error, Result},
     section::{Allocated, Writer},
     share::{Share, Store},
 };
+use std::{alloc::Layout, mem, ptr};
 
 impl<T: Share> Vec<T> {
     /// An empty vector that is about to be written to memory which needs no record.
@@ -26,34 +27,69 @@ impl<T: Share> Vec<T> {
         header.capacity = (buffer.size / size_of::<T>()) as u64;
     }
 
-    /// Makes a vector in `slot` of what the iterator yields.
+    /// A vector that is about to be written to memory which needs no record, with room for `count`
+    /// elements. If it is dropped instead, nothing remains.
+    fn with_room(writer: Writer, count: usize) -> Result<Self> {
+        let mut vec = Vec::opened(writer);
+        if count != 0 && !Self::ZERO_SIZED {
+            let layout = Layout::array::<T>(count).map_err(|_| Error::Layout {
+                size: count.saturating_mul(size_of::<T>()),
+                align: align_of::<T>(),
+            })?;
+            vec.adopt(writer, writer.alloc(layout)?);
+        }
+        Ok(vec)
+    }
+
+    /// Makes a vector in `slot` with copies of the values.
     ///
     /// # Safety
     ///
     /// As [`Store::store`].
+    #[inline]
+    pub(in crate::collections) unsafe fn store_copy(slot: *mut Self, values: &[T]) -> Result
+    where
+        T: Copy,
+    {
+        let writer = Writer::at(slot)?;
+        let mut vec: Vec<T> = Vec::with_room(writer, values.len())?;
+        // SAFETY: a new buffer that has room for them.
+        unsafe {
+            ptr::copy_nonoverlapping(values.as_ptr(), vec.start(writer), values.len());
+        }
+        vec.set_len(values.len());
+        // SAFETY: by contract.
+        unsafe { slot.write(vec) };
+        Ok(())
+    }
+
+    /// Makes a vector in `slot` of the first `count` values that the iterator yields.
+    ///
+    /// # Safety
+    ///
+    /// As [`Store::store`].
+    #[inline]
     unsafe fn store_all<S: Store<T>>(
         slot: *mut Self,
-        values: impl ExactSizeIterator<Item = S>,
+        values: impl Iterator<Item = S>,
+        count: usize,
     ) -> Result {
-        /// Drops what was made so far, on an error as on a panic.
-        struct Unfinished<T>(*mut Vec<T>);
-        impl<T> Drop for Unfinished<T> {
-            fn drop(&mut self) {
-                // SAFETY: a whole vector at any time, and nobody else's yet.
-                unsafe { self.0.drop_in_place() };
+        let writer = Writer::at(slot)?;
+        // Dropped on an error as on a panic, with the elements made so far.
+        let mut vec: Vec<T> = Vec::with_room(writer, count)?;
+        let start = vec.start(writer);
+        let mut made = 0;
+        for value in values.take(count) {
+            // SAFETY: there is room for `count` elements, in a fresh buffer.
+            unsafe { value.store(start.wrapping_add(made)) }?;
+            made += 1;
+            if mem::needs_drop::<T>() {
+                vec.set_len(made);
             }
         }
-        let writer = Writer::at(slot)?;
+        vec.set_len(made);
         // SAFETY: by contract.
-        unsafe { slot.write(Vec::opened(writer)) };
-        let unfinished = Unfinished(slot);
-        // SAFETY: written just now; nobody else knows of it.
-        let vec = unsafe { &mut *slot };
-        vec.reserve_exact(values.len())?;
-        for value in values {
-            vec.push_from(value)?;
-        }
-        std::mem::forget(unfinished);
+        unsafe { slot.write(vec) };
         Ok(())
     }
 }
@@ -63,7 +99,7 @@ unsafe impl<T: Share, S: Store<T> + Copy> Store<Vec<T>> for &[S] {
     #[inline]
     unsafe fn store(self, slot: *mut Vec<T>) -> Result {
         // SAFETY: by contract.
-        unsafe { Vec::store_all(slot, self.iter().copied()) }
+        unsafe { Vec::store_all(slot, self.iter().copied(), self.len()) }
     }
 }
 
@@ -91,8 +127,9 @@ macro_rules! by_value {
         // SAFETY: `store_all` does as `Store` asks.
         unsafe impl<T: Share, S: Store<T>, $($more)*> Store<Vec<T>> for $source {
             unsafe fn store(self, slot: *mut Vec<T>) -> Result {
+                let count = self.len();
                 // SAFETY: by contract.
-                unsafe { Vec::store_all(slot, self.into_iter()) }
+                unsafe { Vec::store_all(slot, self.into_iter(), count) }
             }
         }
     )* };
