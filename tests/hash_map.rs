@@ -201,7 +201,6 @@ proptest! {
             *value = 77;
         }
         let image = arena.image();
-        drop(values);
         drop(map);
         drop((root, arena));
         let arena = Arena::from_image(&image).unwrap();

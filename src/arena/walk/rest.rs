@@ -21,9 +21,11 @@ pub(in crate::arena) fn is_at_rest(mapping: &Mapping, schema: &Schema, value: u6
     let visitor = Rest {
         mapping,
         no_lock: true,
-        parts: vec![value..value.saturating_add(schema.root().size)],
+        parts: Vec::new(),
     };
     let mut walk = Walk::new(mapping, visitor);
+    let end = value.saturating_add(schema.root().size);
+    walk.visitor.parts.push(value..end);
     walk.value(&Plan::new(schema, Purpose::Everything), 0, value);
     let Rest { no_lock, parts, .. } = walk.visitor;
     no_lock && !has_permits(mapping, &parts)

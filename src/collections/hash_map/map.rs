@@ -324,9 +324,10 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], [`Error::NoSpace`] where there is no room;
-    /// [`Error::NotInArena`], [`Error::OtherArena`] where the map cannot be used. It is as it was
-    /// before then, and so is another map whose removed value was to be stored here.
+    /// [`Full`](crate::Error::Full), [`NoSpace`](crate::Error::NoSpace) where there is no room;
+    /// [`NotInArena`](crate::Error::NotInArena), [`OtherArena`](crate::Error::OtherArena) where the
+    /// map cannot be used. It is as it was before then, and so is another map whose removed value
+    /// was to be stored here.
     ///
     /// # Examples
     ///
