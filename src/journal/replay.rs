@@ -3,6 +3,7 @@
 use crate::{
     layout::{Entry, EntryKind, INLINE_LOG, LogPosition, SEGMENTS, SlabKind, SlabState},
     mapping::Mapping,
+    mutant::{self, Mutant},
 };
 use std::{
     mem::offset_of,
@@ -112,6 +113,9 @@ impl Iterator for LogReader<'_> {
 
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
+    if mutant::is(Mutant::KeepLog) {
+        return LogReader::new(mapping, slot).for_each(|found| undo(mapping, slot, &found));
+    }
     while undo_last(mapping, slot) {}
 }
 
@@ -125,9 +129,17 @@ fn undo_last(mapping: &Mapping, slot: usize) -> bool {
     let Some(found) = log.next() else {
         return false;
     };
+    undo(mapping, slot, &found);
+    compiler_fence(SeqCst);
+    mapping.slot(slot).log.store(log.position().0, Release);
+    true
+}
+
+/// Undoes one entry.
+fn undo(mapping: &Mapping, slot: usize, found: &Found) {
     let offset = found.entry.offset;
     match found.entry.kind {
-        EntryKind::Undo => restore(mapping, &found),
+        EntryKind::Undo => restore(mapping, found),
         EntryKind::Alloc => unpublish_own(mapping, slot, offset),
         EntryKind::AllocSpan => {
             let (count, claimed) = (found.word(0) as u32 as usize, found.word(0) >> 32);
@@ -143,9 +155,7 @@ fn undo_last(mapping: &Mapping, slot: usize) -> bool {
         }
         EntryKind::Free | EntryKind::FreeSpan => {}
     }
-    compiler_fence(SeqCst);
-    mapping.slot(slot).log.store(log.position().0, Release);
-    true
+    mutant::here("an entry was undone");
 }
 
 /// Does the frees that a committed section has not done yet.
@@ -210,8 +220,9 @@ fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
     if state.is_by(SlabKind::Owned, slot) {
         mapping.unpublish(block);
     } else {
-        #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(slot).block.store(offset, Release);
+        if !mutant::is(Mutant::NoDoubt) {
+            mapping.doubt(slot).block.store(offset, Release);
+        }
         mapping.free_remotely(block, state);
     }
 }

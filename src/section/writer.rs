@@ -9,6 +9,7 @@ use crate::{
     heap::{Allocation, classes::size_of_class},
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
     mapping::{self, Mapping},
+    mutant::{self, Mutant},
 };
 use std::{
     alloc::Layout,
@@ -152,8 +153,9 @@ impl Writer {
     /// When the log cannot grow: nothing is changed then.
     #[inline(always)]
     pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
-        #[cfg(sharena_mutant = "no_record")]
-        return Ok(());
+        if mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
         let ctx = self.ctx_mut();
         if ctx.plural {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
@@ -369,11 +371,16 @@ impl Writer {
         }
         let ctx = self.ctx_mut();
         let position = ctx.position().0;
-        ctx.body_mut().frees.push(Deferred {
+        let free = Deferred {
             position,
             offset,
             span,
-        });
+        };
+        if mutant::is(Mutant::FreeBeforeCommit) {
+            ctx.free_now(free);
+        } else {
+            ctx.body_mut().frees.push(free);
+        }
         Ok(())
     }
 
@@ -452,6 +459,9 @@ impl Ctx {
     #[inline(always)]
     fn make_valid(&mut self) {
         compiler_fence(SeqCst);
+        if mutant::is(Mutant::NoJournal) {
+            return;
+        }
         self.slot().log.store(self.position().0, Release);
         compiler_fence(SeqCst);
     }
