@@ -24,6 +24,8 @@ mutants! {
     NoJournal "no_journal",
     /// J1: old bytes are not recorded before they are overwritten. Crash step: a section.
     NoRecord "no_record",
+    /// J1: a block is published before the log names it. Crash step: a push.
+    PublishFirst "publish_first",
     /// J5: a semaphore is changed without the immediate journal. Crash step: a semaphore.
     NoRedo "no_redo",
     /// J6: blocks are freed before the commit. Crash step: an element removed.
@@ -37,14 +39,26 @@ mutants! {
     StampsStartAgain "stamps_start_again",
     /// J9: nobody says which block is being freed. Scene: a free that is repeated.
     NoDoubt "no_doubt",
+    /// J9: nobody says that a block's free is done. Scene: two frees, the second of which is repeated.
+    NoDone "no_done",
+    /// J10: a span is freed by its place, whichever it is. Scene: a span's free that is repeated.
+    FreeAnySpan "free_any_span",
     /// H4: a drain does not look at the doubt words. Scene: a free that is repeated.
     NoDoubtCheck "no_doubt_check",
     /// L2: recovery does not move the generation on. Crash step: a section.
     NoGeneration "no_generation",
     /// R1: the life word is not looked at again under the lease. Scene: a late recoverer.
     NoSecondLook "no_second_look",
+    /// R2: the generation moves on before the journal is resolved. Scene: a survivor takes the lock.
+    GenerationFirst "generation_first",
     /// R3: a rollback leaves its entries in the log. Scene: recoveries killed one after the other.
     KeepLog "keep_log",
+    /// R5: a claim without a life is freed, though its process is there. Scene: a slow claimant.
+    ReapLiving "reap_living",
+    /// R6: permits of the dead are not given back. Crash step: a semaphore.
+    PermitsKept "permits_kept",
+    /// R6: a slot can be claimed before its life word is cleared. Scene: a successor at work.
+    ClaimBeforeLife "claim_before_life",
     /// R6: slabs are given back when the slot may have been claimed. Scene: a quick successor.
     SlabsLast "slabs_last",
     /// P3: a sleeper does not watch its holder's life word. Scene: a holder is killed.

@@ -63,21 +63,32 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         return false;
     }
     os::memory::membarrier();
+    if mutant::is(Mutant::GenerationFirst) {
+        next_generation(&mapping.slot(dead).generation);
+    }
+    mutant::here("before a journal is resolved");
     resolve_journal(mapping, dead);
-    if !mutant::is(Mutant::NoGeneration) {
+    if !mutant::is(Mutant::NoGeneration) && !mutant::is(Mutant::GenerationFirst) {
         next_generation(&mapping.slot(dead).generation);
     }
     futex::wake(mapping.life(dead), u32::MAX >> 1);
     if depth == Depth::All {
-        crate::sync::return_permits(mapping, dead, by);
+        if !mutant::is(Mutant::PermitsKept) {
+            crate::sync::return_permits(mapping, dead, by);
+        }
         if !mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);
         }
         mapping.slot(dead).waits.store(0, Relaxed);
         let claimant = mapping.slot(dead).claim.load(Acquire);
-        mapping.life(dead).store(0, Release);
+        if !mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
         release_slot_of(mapping, dead, Claim(claimant));
         mutant::here("a slot was left");
+        if mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
         if mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);
         }
@@ -238,7 +249,8 @@ fn take_dead_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::L
 ///
 /// In this order: a process that is gone links no life word any more.
 fn is_lifeless(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
-    claim.0 != 0 && claim.is_gone() && mapping.life(slot).load(Acquire) == 0
+    let gone = || claim.is_gone() || mutant::is(Mutant::ReapLiving);
+    claim.0 != 0 && gone() && mapping.life(slot).load(Acquire) == 0
 }
 
 /// Makes the kernel mark the slot's life word when the calling thread dies.

@@ -71,6 +71,7 @@ impl Ctx {
         let (body, magazines, mapping) = self.parts();
         if let Some(exact) = free.span {
             mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
+            mutant::here("a block was freed");
             return;
         }
         let Some((block, state)) = mapping.block_around(free.offset) else {
@@ -90,7 +91,9 @@ impl Ctx {
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
         mutant::here("a block was freed");
-        mapping.slot(index).done.store(free.position, Release);
+        if !mutant::is(Mutant::NoDone) {
+            mapping.slot(index).done.store(free.position, Release);
+        }
         compiler_fence(SeqCst);
     }
 

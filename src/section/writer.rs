@@ -268,6 +268,9 @@ impl Writer {
         };
         match taken {
             Some((offset, class)) => {
+                if mutant::is(Mutant::PublishFirst) {
+                    publish(self.mapping(), offset, class);
+                }
                 self.append(EntryKind::Alloc, offset, &[]);
                 publish(self.mapping(), offset, class);
                 Ok(Allocated {

@@ -49,6 +49,8 @@ const fn control(mutant: &'static str, proof: &'static str, model: Option<Model>
 const CONTROLS: &[Control] = &[
     control("no_journal", "step: section", Some(Model::NoJournal)),
     control("no_record", "step: section", Some(Model::RecordLate)),
+    control("publish_first", "step: vec: push", Some(Model::SpanUnnamed)),
+    control("permits_kept", "step: semaphore", Some(Model::PermitsKept)),
     control("no_redo", "step: semaphore", Some(Model::NoRedo)),
     control(
         "free_before_commit",
@@ -76,6 +78,23 @@ const CONTROLS: &[Control] = &[
         "scene: a free that is repeated",
         Some(Model::NoDoubtCheck),
     ),
+    control("no_done", "scene: two frees", Some(Model::DoneLate)),
+    control(
+        "free_any_span",
+        "scene: a span's free that is repeated",
+        Some(Model::FreeAnySpan),
+    ),
+    control(
+        "generation_first",
+        "scene: the midst of a recovery",
+        Some(Model::GenerationFirst),
+    ),
+    control(
+        "reap_living",
+        "scene: a slow claimant",
+        Some(Model::ReapLiving),
+    ),
+    control("claim_before_life", "scene: a successor at work", None),
     control("no_generation", "step: section", None),
     control(
         "no_second_look",

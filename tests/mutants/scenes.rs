@@ -10,7 +10,7 @@ use sharena::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::*},
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::*},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -27,7 +27,12 @@ pub(crate) fn run(which: &str) {
     match which {
         "the end of a section" => end_of_a_section(),
         "the midst of a scope" => midst_of_a_scope(),
-        "a free that is repeated" => repeated_free(),
+        "a free that is repeated" => repeated_free(40, 1),
+        "two frees" => repeated_free(40, 2),
+        "a span's free that is repeated" => repeated_free(2000, 1),
+        "the midst of a recovery" => midst_of_a_recovery(),
+        "a slow claimant" => slow_claimant(),
+        "a successor at work" => successor_at_work(),
         "a late recoverer" => late_recoverer(),
         "a quick successor" => quick_successor(),
         "recoverers that are killed" => killed_recoverers(),
@@ -39,6 +44,7 @@ pub(crate) fn run(which: &str) {
 /// Where the actor stops, until it may go on.
 #[derive(Default)]
 struct Stop {
+    visits: AtomicUsize,
     reached: AtomicBool,
     go: AtomicBool,
 }
@@ -46,11 +52,17 @@ struct Stop {
 impl Stop {
     /// Stops the actor when it comes to one of these places for the first time.
     fn at(places: &'static [&'static str]) -> Arc<Stop> {
+        Self::at_visit(1, places)
+    }
+
+    /// The same for a later time.
+    fn at_visit(visit: usize, places: &'static [&'static str]) -> Arc<Stop> {
         let stop = Arc::new(Stop::default());
         let stopper = stop.clone();
         mutant::watch(move |place| {
             let is_actor = std::thread::current().name() == Some(ACTOR);
-            if is_actor && places.contains(&place) && !stopper.reached.load(Acquire) {
+            let is_here = is_actor && places.contains(&place);
+            if is_here && stopper.visits.fetch_add(1, AcqRel) + 1 == visit {
                 stopper.stand_here();
             }
         });
@@ -169,31 +181,25 @@ fn midst_of_a_scope() {
 
 type Texts = Mutex<Shared<Text>>;
 
-/// Pushes a text to a list; gives the address of its block.
-fn push(arena: &Arena, list: &str) -> usize {
+/// Pushes a text of so many words to a list; gives the address of its block.
+fn push(arena: &Arena, list: &str, words: usize) -> usize {
     let root = arena.root::<Texts>(list).unwrap();
     let mut list = root.lock().unwrap();
-    list.push_from("text ".repeat(40).as_str()).unwrap();
+    list.push_from("text ".repeat(words).as_str()).unwrap();
     list.last().unwrap().as_ptr().addr()
 }
 
-/// J9, H4: a block is freed by another than its slab's owner, who would like to have it back before
-/// the free is over, and so before it can no longer be repeated.
-fn repeated_free() {
+/// J9, J10, H4: blocks are freed by another than their slab's owner, who would like to have them
+/// back before the last of these frees is over, while it can still be repeated.
+fn repeated_free(words: usize, frees: usize) {
     let arena = small().in_memory().unwrap();
-    let mut last = 0;
-    for _ in 0..20 {
-        last = push(&arena, "one");
-    }
-    let stop = Stop::at(&["a block was freed"]);
+    let blocks: Vec<usize> = (0..20).map(|_| push(&arena, "one", words)).collect();
+    let stop = Stop::at_visit(frees, &["a block was freed"]);
     let root = arena.root::<Texts>("one").unwrap();
-    let freer = actor(move || drop(root.lock().unwrap().pop()));
+    let freer = actor(move || root.lock().unwrap().truncate(20 - frees));
     stop.await_actor();
-    for _ in 0..1000 {
-        if push(&arena, "two") == last {
-            break;
-        }
-    }
+    let is_freed = |block| blocks[20 - frees..].contains(&block);
+    (0..50).any(|_| is_freed(push(&arena, "two", words)));
     let image = stop.image_then_go_on(arena, freer);
     recovered(&small(), &image);
 }
@@ -202,7 +208,7 @@ fn repeated_free() {
 fn with_a_dead_holder() -> Arena {
     let arena = small().in_memory().unwrap();
     let root = arena.root::<Number>("number").unwrap();
-    push(&arena, "one");
+    push(&arena, "one", 40);
     let mut guard = root.lock().unwrap();
     *guard = 1;
     let image = arena.image();
@@ -239,20 +245,67 @@ fn quick_successor() {
     let theirs = arena.clone();
     let recoverer = actor(move || reap(&theirs));
     stop.await_actor();
-    push(&arena, "two");
+    push(&arena, "two", 40);
     stop.go_on();
     recoverer.join().unwrap();
     let others = arena.clone();
     let other = std::thread::spawn(move || {
         for _ in 0..200 {
-            push(&others, "three");
+            push(&others, "three", 40);
         }
     });
     other.join().unwrap();
     for _ in 0..200 {
-        push(&arena, "two");
+        push(&arena, "two", 40);
     }
     assert_in_order(&arena);
+}
+
+/// R2: somebody wants a lock of the dead while its recoverer is at work.
+fn midst_of_a_recovery() {
+    let arena = with_a_dead_holder();
+    let stop = Stop::at(&["before a journal is resolved"]);
+    let theirs = arena.clone();
+    let recoverer = actor(move || reap(&theirs));
+    stop.await_actor();
+    let expected = if write_if_free(&arena) { 2 } else { 0 };
+    stop.go_on();
+    recoverer.join().unwrap();
+    assert_eq!(number(&arena), expected);
+    assert_in_order(&arena);
+}
+
+/// R6: a slot has a new owner, who holds a lock, when its recoverer takes the last step.
+fn successor_at_work() {
+    let arena = with_a_dead_holder();
+    let stop = Stop::at(&["a slot was left"]);
+    let theirs = arena.clone();
+    let recoverer = actor(move || reap(&theirs));
+    stop.await_actor();
+    let root = arena.root::<Number>("number").unwrap();
+    let _guard = root.lock().unwrap();
+    stop.go_on();
+    recoverer.join().unwrap();
+    let others = root.clone();
+    let other = std::thread::spawn(move || {
+        let waited = others.try_lock_for(Duration::from_millis(200)).map(drop);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+    });
+    other.join().expect("the lock is held by a living thread");
+}
+
+/// R5: somebody reaps while a thread has claimed a slot, and is not in it yet.
+fn slow_claimant() {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Number>("number").unwrap();
+    let stop = Stop::at(&["a slot was claimed"]);
+    let claimant = actor(move || *root.lock().unwrap() += 1);
+    stop.await_actor();
+    reap(&arena);
+    assert_eq!(arena.stats().slots_attached, 2, "a claim was freed");
+    stop.go_on();
+    claimant.join().unwrap();
+    assert_eq!(number(&arena), 1);
 }
 
 type Lists = Mutex<Shared<Shared<u64>>>;
@@ -315,6 +368,13 @@ fn killed_recoverers() {
     }
 }
 
+/// Whether a thread of this process sleeps.
+fn is_asleep(thread: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+    // Its name, in parentheses, comes before its state.
+    stat.is_ok_and(|stat| stat.contains(&format!("({ACTOR}) S ")))
+}
+
 /// P3: who waits for a lock learns of its holder's death, and does not wait for ever.
 fn killed_holder() {
     let arena = Arena::anonymous().unwrap();
@@ -333,10 +393,15 @@ fn killed_holder() {
     until("the lock is taken", || stage.load(Acquire) == 1);
     let stop = Stop::at(&["before a sleep"]);
     stop.go_on();
-    let waiter = actor(move || *root.lock().unwrap() = 1);
+    let thread = Arc::new(AtomicI32::new(0));
+    let known = thread.clone();
+    let waiter = actor(move || {
+        // SAFETY: a plain query.
+        known.store(unsafe { libc::gettid() }, Release);
+        *root.lock().unwrap() = 1;
+    });
     stop.await_actor();
-    // From here to its sleep it is a few instructions.
-    std::thread::sleep(Duration::from_millis(100));
+    until("the waiter sleeps", || is_asleep(thread.load(Acquire)));
     // SAFETY: a child of ours that was not waited for.
     unsafe { libc::kill(holder, libc::SIGKILL) };
     until("the waiter has the lock", || waiter.is_finished());
