@@ -2,7 +2,7 @@
 //!
 //! Only with the feature `mutants`, which is no part of the interface, and only if the environment
 //! variable `SHARENA_MUTANT` names one when the process first comes by such a place. Otherwise
-//! [`is`] is a constant, and [`here`] does nothing. `tests/mutants` runs them all.
+//! `is` is a constant, and `here` does nothing. `tests/mutants` runs them all.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
