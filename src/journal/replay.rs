@@ -115,7 +115,9 @@ impl Iterator for LogReader<'_> {
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
     if mutant::is(Mutant::KeepLog) {
-        LogReader::new(mapping, slot).for_each(|found| drop(undo(mapping, slot, &found)));
+        for found in LogReader::new(mapping, slot) {
+            undo(mapping, slot, &found);
+        }
         return;
     }
     while undo_last(mapping, slot).is_some() {}
