@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Result},
     layout::{LogPosition, SlabKind, Tag},
     mapping::{Backing, Mapping},
+    mutant::{self, Mutant},
     os::{self, futex, life},
 };
 use std::{os::fd::AsFd, sync::atomic::Ordering::*};
@@ -50,25 +51,47 @@ fn is_gone(mapping: &Mapping, holder: Tag) -> bool {
 
 /// Recovers a dead slot in the name of `by`. `false` if somebody else is at it, or it is not dead.
 pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> bool {
-    if !is_dead(mapping, dead) || !take_lease(mapping, dead, by) {
+    if !is_dead(mapping, dead) {
         return false;
     }
-    if !is_dead(mapping, dead) {
+    mutant::here("before a lease");
+    if !take_lease(mapping, dead, by) {
+        return false;
+    }
+    if !is_dead(mapping, dead) && !mutant::is(Mutant::NoSecondLook) {
         give_lease_back(mapping, dead, by);
         return false;
     }
     os::memory::membarrier();
+    if mutant::is(Mutant::GenerationFirst) {
+        next_generation(&mapping.slot(dead).generation);
+    }
+    mutant::here("before a journal is resolved");
     resolve_journal(mapping, dead);
-    #[cfg(not(sharena_mutant = "no_generation"))]
-    next_generation(&mapping.slot(dead).generation);
+    if !mutant::is(Mutant::NoGeneration) && !mutant::is(Mutant::GenerationFirst) {
+        next_generation(&mapping.slot(dead).generation);
+    }
     futex::wake(mapping.life(dead), u32::MAX >> 1);
     if depth == Depth::All {
-        crate::sync::return_permits(mapping, dead, by);
-        release_slabs(mapping, dead);
+        if !mutant::is(Mutant::PermitsKept) {
+            crate::sync::return_permits(mapping, dead, by);
+        }
+        if !mutant::is(Mutant::SlabsLast) {
+            release_slabs(mapping, dead);
+        }
         mapping.slot(dead).waits.store(0, Relaxed);
         let claimant = mapping.slot(dead).claim.load(Acquire);
-        mapping.life(dead).store(0, Release);
+        if !mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
         release_slot_of(mapping, dead, Claim(claimant));
+        mutant::here("a slot was left");
+        if mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
+        if mutant::is(Mutant::SlabsLast) {
+            release_slabs(mapping, dead);
+        }
     }
     give_lease_back(mapping, dead, by);
     true
@@ -227,7 +250,8 @@ fn take_dead_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::L
 ///
 /// In this order: a process that is gone links no life word any more.
 fn is_lifeless(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
-    claim.0 != 0 && claim.is_gone() && mapping.life(slot).load(Acquire) == 0
+    let gone = || claim.is_gone() || mutant::is(Mutant::ReapLiving);
+    claim.0 != 0 && gone() && mapping.life(slot).load(Acquire) == 0
 }
 
 /// Makes the kernel mark the slot's life word when the calling thread dies.

@@ -7,6 +7,7 @@ use crate::{
         Doom, Entry, EntryKind, INLINE_LOG, LogPosition, MAX_RECORD, SEGMENTS, SlabKind, SlabState,
     },
     mapping::Mapping,
+    mutant::{self, Mutant},
     share::{self, Schema},
 };
 use std::{
@@ -117,6 +118,12 @@ impl Iterator for LogReader<'_> {
 
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
+    if mutant::is(Mutant::KeepLog) {
+        for found in LogReader::new(mapping, slot) {
+            undo(mapping, slot, &found);
+        }
+        return;
+    }
     while undo_last(mapping, slot).is_some() {}
 }
 
@@ -136,10 +143,18 @@ pub(crate) enum Undone {
 pub(crate) fn undo_last(mapping: &Mapping, slot: usize) -> Option<Undone> {
     let mut log = LogReader::new(mapping, slot);
     let found = log.next()?;
+    let undone = undo(mapping, slot, &found);
+    compiler_fence(SeqCst);
+    mapping.slot(slot).log.store(log.position().0, Release);
+    Some(undone)
+}
+
+/// Undoes one entry.
+fn undo(mapping: &Mapping, slot: usize, found: &Found) -> Undone {
     let offset = found.entry.offset;
     let mut undone = Undone::Else;
     match found.entry.kind {
-        EntryKind::Undo => restore(mapping, &found),
+        EntryKind::Undo => restore(mapping, found),
         EntryKind::Alloc => {
             if let Some(block) = unpublish_own(mapping, slot, offset) {
                 undone = Undone::Block(block);
@@ -159,9 +174,8 @@ pub(crate) fn undo_last(mapping: &Mapping, slot: usize) -> Option<Undone> {
         }
         EntryKind::Free | EntryKind::FreeSpan | EntryKind::Doom => {}
     }
-    compiler_fence(SeqCst);
-    mapping.slot(slot).log.store(log.position().0, Release);
-    Some(undone)
+    mutant::here("an entry was undone");
+    undone
 }
 
 /// Does the frees that a committed section has not done yet.
@@ -258,8 +272,9 @@ pub(super) fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
     if state.is_by(SlabKind::Owned, slot) {
         mapping.unpublish(block);
     } else {
-        #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(slot).block.store(offset, Release);
+        if !mutant::is(Mutant::NoDoubt) {
+            mapping.doubt(slot).block.store(offset, Release);
+        }
         mapping.free_remotely(block, state);
     }
 }

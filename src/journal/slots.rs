@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
     layout::Tag,
     mapping::Mapping,
+    mutant::{self, Mutant},
     os::process::{self, Fate},
 };
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -132,6 +133,9 @@ fn begin(mapping: &Mapping, slot: usize) {
         // Only a damaged arena has permits in a free slot: they would keep the thread in it.
         cell.count.store(0, Relaxed);
         cell.semaphore.store(0, Relaxed);
+    }
+    if mutant::is(Mutant::StampsStartAgain) {
+        mapping.slot(slot).serial.store(0, Release);
     }
     let generation = &mapping.slot(slot).generation;
     let _ = generation.compare_exchange(0, 1, AcqRel, Relaxed);

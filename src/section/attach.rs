@@ -6,6 +6,7 @@ use crate::{
     journal::{self, tag_of},
     layout::PERMITS,
     mapping::{self, Access, Mapping},
+    mutant,
     os::{exit, process},
 };
 use std::{
@@ -50,6 +51,7 @@ pub(crate) fn attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
     Ctx::drop_inherited();
     process::with_signals_blocked(|| {
         let slot = journal::claim_slot(mapping)?;
+        mutant::here("a slot was claimed");
         let life = match journal::link_life(mapping, slot) {
             Ok(life) => life,
             Err(error) => {

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     error::Result,
     layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
+    mutant::{self, Mutant},
 };
 use std::{
     ptr::NonNull,
@@ -71,12 +72,13 @@ impl Ctx {
     }
 
     /// One free. Killed anywhere inside, recovery may repeat it (J9, J10).
-    fn free_now(&mut self, free: Deferred) {
+    pub(super) fn free_now(&mut self, free: Deferred) {
         let (body, magazines, mapping) = self.parts();
         match free.what {
             What::Block => {}
             What::Span(exact) => {
                 mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
+                mutant::here("a block was freed");
                 return;
             }
             What::Container(schema) => {
@@ -95,11 +97,13 @@ impl Ctx {
             return;
         }
         let index = body.index;
-        #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(index).block.store(free.offset, Release);
+        if !mutant::is(Mutant::NoDoubt) {
+            mapping.doubt(index).block.store(free.offset, Release);
+        }
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
-        if free.position != 0 {
+        mutant::here("a block was freed");
+        if free.position != 0 && !mutant::is(Mutant::NoDone) {
             mapping.slot(index).done.store(free.position, Release);
             compiler_fence(SeqCst);
         }
@@ -126,12 +130,16 @@ impl Ctx {
             return;
         }
         self.busy = true;
-        #[cfg(sharena_mutant = "release_first")]
-        crate::sync::release(word);
+        if mutant::is(Mutant::ReleaseFirst) {
+            crate::sync::release(word);
+            mutant::here("between release and commit");
+        }
         let frees = self.commit();
         self.body_mut().held.pop();
-        #[cfg(not(sharena_mutant = "release_first"))]
-        crate::sync::release(word);
+        if !mutant::is(Mutant::ReleaseFirst) {
+            mutant::here("between commit and release");
+            crate::sync::release(word);
+        }
         if frees {
             self.finish();
         }
@@ -141,6 +149,12 @@ impl Ctx {
     /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
     /// closed already.
     fn retain(&mut self, word: &LockWord) {
+        if mutant::is(Mutant::SectionReleasesEarly) {
+            self.body_mut()
+                .held
+                .retain(|held| !std::ptr::eq(held.word, word));
+            crate::sync::release(word);
+        }
         let mut retained = false;
         for held in &mut self.body_mut().held {
             if std::ptr::eq(held.word, word) {

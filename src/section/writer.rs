@@ -9,6 +9,7 @@ use crate::{
     heap::{Allocation, classes::size_of_class},
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
     mapping::{self, Mapping},
+    mutant::{self, Mutant},
     share::Share,
 };
 use std::{
@@ -153,8 +154,9 @@ impl Writer {
     /// When the log cannot grow: nothing is changed then.
     #[inline(always)]
     pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
-        #[cfg(sharena_mutant = "no_record")]
-        return Ok(());
+        if mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
         let ctx = self.ctx_mut();
         if ctx.plural {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
@@ -306,6 +308,9 @@ impl Writer {
         };
         match taken {
             Some((offset, class)) => {
+                if mutant::is(Mutant::PublishFirst) {
+                    publish(self.mapping(), offset, class);
+                }
                 self.append(EntryKind::Alloc, offset, &[]);
                 publish(self.mapping(), offset, class);
                 Ok(Allocated {
@@ -420,13 +425,16 @@ impl Writer {
             }
         }
         let ctx = self.ctx_mut();
-        let position = if logged { ctx.position().0 } else { 0 };
-        let what = span.map_or(What::Block, What::Span);
-        ctx.body_mut().frees.push(Deferred {
-            position,
+        let free = Deferred {
+            position: if logged { ctx.position().0 } else { 0 },
             offset,
-            what,
-        });
+            what: span.map_or(What::Block, What::Span),
+        };
+        if mutant::is(Mutant::FreeBeforeCommit) {
+            ctx.free_now(free);
+        } else {
+            ctx.body_mut().frees.push(free);
+        }
         Ok(())
     }
 
@@ -505,6 +513,9 @@ impl Ctx {
     #[inline(always)]
     fn make_valid(&mut self) {
         compiler_fence(SeqCst);
+        if mutant::is(Mutant::NoJournal) {
+            return;
+        }
         self.slot().log.store(self.position().0, Release);
         compiler_fence(SeqCst);
     }
