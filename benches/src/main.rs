@@ -1,0 +1,38 @@
+//! Times sharena against what its users would pick instead, in the same run.
+
+mod measure;
+mod rivals;
+mod settings;
+mod table;
+mod workloads;
+
+use settings::{Settings, USAGE};
+use std::process::ExitCode;
+use table::Report;
+
+fn main() -> ExitCode {
+    let settings = match Settings::from_arguments(std::env::args().skip(1)) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    keep_memory();
+    measure::pin(0);
+    let mut report = Report::new(settings.json);
+    report.print_settings(&settings);
+    workloads::alloc::run(&settings, &mut report);
+    report.print_summary();
+    ExitCode::SUCCESS
+}
+
+/// Has glibc keep what is freed, as an arena does: otherwise `std` and `hashbrown`, which allocate
+/// with it, would pay for fresh pages in every round.
+fn keep_memory() {
+    // SAFETY: these take numbers only.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
