@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let mut report = Report::new(settings.json);
     report.print_settings(&settings);
     workloads::alloc::run(&settings, &mut report);
+    workloads::map::run(&settings, &mut report);
     report.print_summary();
     ExitCode::SUCCESS
 }

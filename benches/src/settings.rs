@@ -51,8 +51,11 @@ impl Settings {
     }
 
     /// Whether a workload of one of these names was asked for.
-    pub(crate) fn wants(&self, names: &[&str]) -> bool {
-        let wanted = |filter: &String| names.iter().any(|name| name.contains(filter.as_str()));
+    pub(crate) fn wants(&self, names: &[impl AsRef<str>]) -> bool {
+        let wanted = |filter: &String| {
+            let mut names = names.iter();
+            names.any(|name| name.as_ref().contains(filter.as_str()))
+        };
         self.filters.is_empty() || self.filters.iter().any(wanted)
     }
 
