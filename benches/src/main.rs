@@ -1,6 +1,7 @@
 //! Times sharena against what its users would pick instead, in the same run.
 
 mod measure;
+mod processes;
 mod rivals;
 mod settings;
 mod table;
@@ -11,7 +12,15 @@ use std::process::ExitCode;
 use table::Report;
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_arguments(std::env::args().skip(1)) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments
+        .first()
+        .is_some_and(|first| first == processes::WORKER)
+    {
+        workloads::play(&arguments[1..]);
+        return ExitCode::SUCCESS;
+    }
+    let settings = match Settings::from_arguments(arguments.into_iter()) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -24,6 +33,9 @@ fn main() -> ExitCode {
     report.print_settings(&settings);
     workloads::alloc::run(&settings, &mut report);
     workloads::map::run(&settings, &mut report);
+    workloads::vec::run(&settings, &mut report);
+    workloads::list::run(&settings, &mut report);
+    workloads::mutex::run(&settings, &mut report);
     report.print_summary();
     ExitCode::SUCCESS
 }

@@ -1,9 +1,12 @@
 //! What is measured: a file for each part of sharena.
 
 pub(crate) mod alloc;
+pub(crate) mod list;
 pub(crate) mod map;
+pub(crate) mod mutex;
+pub(crate) mod vec;
 
-use crate::rivals::name;
+use crate::{measure::pin, rivals::name};
 use sharena::Arena;
 
 /// An arena in a file on tmpfs, with a journal, as `Arena::named` makes it. Its name is gone again
@@ -13,4 +16,17 @@ pub(crate) fn arena() -> Arena {
     let arena = Arena::named(&name).expect("an arena can be created");
     Arena::unlink_named(&name).expect("the arena has a name");
     arena
+}
+
+/// What a worker process does: see `processes`.
+pub(crate) fn play(arguments: &[String]) {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [core, part, arguments @ ..] = &arguments[..] else {
+        panic!("a worker needs a core and a part");
+    };
+    pin(core.parse().expect("cores are numbers"));
+    match (*part, arguments) {
+        ("mutex", [arena]) => mutex::play(arena),
+        _ => panic!("no part {part}"),
+    }
 }
