@@ -36,6 +36,9 @@ fn main() -> ExitCode {
     workloads::vec::run(&settings, &mut report);
     workloads::list::run(&settings, &mut report);
     workloads::mutex::run(&settings, &mut report);
+    workloads::slots::run(&settings, &mut report);
+    workloads::attach::run(&settings, &mut report);
+    workloads::fill::run(&settings, &mut report);
     report.print_summary();
     ExitCode::SUCCESS
 }

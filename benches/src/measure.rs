@@ -178,6 +178,12 @@ impl Random {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
+    /// The size of a block: 16 to `largest` bytes.
+    #[inline]
+    pub(crate) fn size(&mut self, largest: usize) -> usize {
+        16 + self.below(largest - 15)
+    }
+
     /// The numbers below `count`, in some order.
     pub(crate) fn order(&mut self, count: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..count as u32).collect();

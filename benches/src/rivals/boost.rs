@@ -99,26 +99,35 @@ mod present {
         }
     }
 
+    // SAFETY: its allocator has a lock.
+    unsafe impl Sync for Segment {}
+
+    /// A block of a segment.
+    pub(crate) struct Block(Raw);
+
+    // SAFETY: memory belongs to whoever has it, on any thread.
+    unsafe impl Send for Block {}
+
     impl Heap for Segment {
-        type Block = Raw;
+        type Block = Block;
 
         #[inline(always)]
-        fn alloc(&self, size: usize) -> Raw {
+        fn alloc(&self, size: usize) -> Block {
             // SAFETY: an open segment.
             let block = unsafe { boost_alloc(self.raw, size) };
             assert!(!block.is_null(), "Boost has no room");
-            block
+            Block(block)
         }
 
         #[inline(always)]
-        fn free(&self, block: Raw) {
+        fn free(&self, block: Block) {
             // SAFETY: made by `alloc`, and used by nobody any more.
-            unsafe { boost_free(self.raw, block) };
+            unsafe { boost_free(self.raw, block.0) };
         }
 
         #[inline(always)]
-        fn address(&self, block: &Raw) -> *mut u8 {
-            block.cast()
+        fn address(&self, block: &Block) -> *mut u8 {
+            block.0.cast()
         }
     }
 

@@ -4,10 +4,14 @@
 use mimalloc::MiMalloc;
 use sharena::{Arena, RelPtr, Reserved};
 use snmalloc_rs::SnMalloc;
-use std::alloc::{GlobalAlloc, Layout};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    sync::LazyLock,
+};
+use talc::{ErrOnOom, Span, Talc, Talck};
 
 /// Memory in blocks.
-pub(crate) trait Heap {
+pub(crate) trait Heap: Sync {
     /// What its user keeps of a block.
     type Block;
 
@@ -90,7 +94,7 @@ pub(crate) struct Sized {
 // SAFETY: memory belongs to whoever has it, on any thread.
 unsafe impl Send for Sized {}
 
-impl<A: GlobalAlloc> Heap for Global<A> {
+impl<A: GlobalAlloc + Sync> Heap for Global<A> {
     type Block = Sized;
 
     #[inline(always)]
@@ -117,3 +121,18 @@ pub(crate) const MIMALLOC: Global<MiMalloc> = Global(MiMalloc);
 pub(crate) const SNMALLOC: Global<SnMalloc> = Global(SnMalloc);
 /// The system's allocator: glibc's.
 pub(crate) const GLIBC: Global<std::alloc::System> = Global(std::alloc::System);
+
+/// Talc on 512 MiB of its own, behind a mutex.
+type Talked = Talck<parking_lot::RawMutex, ErrOnOom>;
+
+pub(crate) fn talc() -> &'static Global<Talked> {
+    static TALC: LazyLock<Global<Talked>> = LazyLock::new(|| {
+        let memory = Vec::<u8>::with_capacity(512 << 20).leak();
+        let mut talc = Talc::new(ErrOnOom);
+        let span = Span::from_base_size(memory.as_mut_ptr(), 512 << 20);
+        // SAFETY: leaked, so it is talc's alone from now on.
+        unsafe { talc.claim(span) }.expect("large enough");
+        Global(talc.lock())
+    });
+    &TALC
+}

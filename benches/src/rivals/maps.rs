@@ -205,34 +205,49 @@ pub(crate) struct Lmdb {
     env: Env,
     database: Database<Bytes, U64<heed::byteorder::NativeEndian>>,
     folder: PathBuf,
+    created: bool,
 }
 
 impl Lmdb {
+    /// A new one, whose files go with whoever made it.
     pub(crate) fn new() -> Lmdb {
         let folder = super::folder().join(super::name("lmdb"));
         std::fs::create_dir(&folder).expect("the folder is new");
+        let mut lmdb = Self::open(folder.to_str().expect("names are ASCII"));
+        lmdb.created = true;
+        lmdb
+    }
+
+    pub(crate) fn open(folder: &str) -> Lmdb {
         let mut options = EnvOpenOptions::new();
         options.map_size(2 << 30);
-        // SAFETY: a new database, opened once; a power failure may ruin it, and does not matter.
+        // SAFETY: opened once in this process; a power failure may ruin it, and does not matter.
         let env = unsafe {
             let fast = EnvFlags::WRITE_MAP | EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC;
-            options.flags(fast).open(&folder)
+            options.flags(fast).open(folder)
         };
-        let env = env.expect("the folder is empty");
-        let mut transaction = env.write_txn().expect("nobody else writes");
-        let database = env.create_database(&mut transaction, None).expect("empty");
-        transaction.commit().expect("nothing was written");
+        let env = env.expect("LMDB can open its files");
+        let mut transaction = env.write_txn().expect(LMDB);
+        let database = env.create_database(&mut transaction, None).expect(LMDB);
+        transaction.commit().expect(LMDB);
         Lmdb {
             env,
             database,
-            folder,
+            folder: folder.into(),
+            created: false,
         }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.folder.to_str().expect("names are ASCII")
     }
 }
 
 impl Drop for Lmdb {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        if self.created {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What is measured: a file for each part of sharena.
 
 pub(crate) mod alloc;
+pub(crate) mod attach;
+pub(crate) mod fill;
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod mutex;
+pub(crate) mod slots;
 pub(crate) mod vec;
 
 use crate::{measure::pin, rivals::name};
@@ -26,7 +29,10 @@ pub(crate) fn play(arguments: &[String]) {
     };
     pin(core.parse().expect("cores are numbers"));
     match (*part, arguments) {
+        ("attach", [system, file]) => attach::play(system, file),
+        ("churn", [system, file]) => alloc::churn::play(system, file),
         ("mutex", [arena]) => mutex::play(arena),
+        ("remote", [arena]) => alloc::play_remote(arena),
         _ => panic!("no part {part}"),
     }
 }

@@ -53,7 +53,8 @@ fn ours(shared: &Mutex<collections::Vec<u64>>, indices: &[u32]) -> Vec<f64> {
     empty();
     shared.lock().unwrap().reserve_exact(count).unwrap();
     let reserved = per_operation(count, fill);
-    let vec = shared.lock().unwrap();
+    let guard = shared.lock().unwrap();
+    let vec = &*guard;
     vec![
         growing,
         reserved,
