@@ -1,6 +1,7 @@
 //! Times sharena against what its users would pick instead, in the same run.
 
 mod measure;
+mod plot;
 mod processes;
 mod rivals;
 mod settings;
@@ -40,6 +41,12 @@ fn main() -> ExitCode {
     workloads::attach::run(&settings, &mut report);
     workloads::fill::run(&settings, &mut report);
     report.print_summary();
+    if let Some(folder) = &settings.plot
+        && let Err(error) = plot::write(folder, &report.rows)
+    {
+        eprintln!("could not write charts to {}: {error}", folder.display());
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 

@@ -51,6 +51,11 @@ impl Row {
     }
 }
 
+/// What rows are called.
+pub(crate) fn names(rows: &[Row]) -> Vec<&str> {
+    rows.iter().map(|row| row.workload.as_str()).collect()
+}
+
 /// Runs one round, and gives a number for each row: NaN where it has none.
 type Round<'a> = Box<dyn FnMut() -> Vec<f64> + 'a>;
 

@@ -64,7 +64,7 @@ impl<'a> Verdict<'a> {
             Bar::Times(rival, limit) => {
                 let ratio = ours / row.result(rival)?;
                 let text = match limit < 0.1 {
-                    false => format!("{ratio:.2} of {rival}, bar {limit}"),
+                    false => format!("{ratio:.2} of {rival}, bar {limit:.2}"),
                     true => format!(
                         "{:.1} times faster than {rival}, bar {:.0}",
                         1.0 / ratio,

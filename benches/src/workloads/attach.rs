@@ -1,7 +1,7 @@
 //! Coming to an arena that others filled.
 
 use crate::{
-    measure::{Bar, Contest, OURS, Row, per_operation_waiting},
+    measure::{Bar, Contest, OURS, Row, names, per_operation_waiting},
     processes::{Worker, obey},
     rivals::name,
     settings::Settings,
@@ -18,21 +18,20 @@ const BYTES: &str = "bytes";
 type Entries = Mutex<HashMap<u64, u64>>;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
-    let limit = [Bar::AtMost(100.0), Bar::Below("LMDB")];
+    let limit = Bar::AtMost(100.0);
     let (entries, bytes) = match settings.quick {
         true => (1_000_000, 256 << 20),
         false => (10_000_000, 4 << 30),
     };
     let rows = vec![
-        Row::new("attach: open, find; small", &limit).in_unit("us"),
+        Row::new("attach: open, find; small", &[limit]).in_unit("us"),
         Row::new(
             format!("attach: open, find; {} MiB", bytes >> 20),
-            &[limit[0], Bar::Times("sharena small", 1.2)],
+            &[limit, Bar::Times("sharena small", 1.2)],
         )
         .in_unit("us"),
     ];
-    let names: Vec<&String> = rows.iter().map(|row| &row.workload).collect();
-    if !settings.wants(&names) {
+    if !settings.wants(&names(&rows)) {
         return;
     }
     report.title(&format!(

@@ -2,7 +2,7 @@
 
 use super::arena;
 use crate::{
-    measure::{Bar, Contest, OURS, Row, per_operation},
+    measure::{Bar, Contest, OURS, Row, names, per_operation},
     rivals::{
         heaps::{Heap, MIMALLOC},
         name,
@@ -27,8 +27,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report) {
         Row::new("linked pair, a guard for each", &[]),
         Row::new("linked pair, 100 in a section", &[]),
     ];
-    let names: Vec<&String> = rows.iter().map(|row| &row.workload).collect();
-    if !settings.wants(&names) {
+    if !settings.wants(&names(&rows)) {
         return;
     }
     report.title("linked pair: allocate a number, link it, free the old one, crash-safe");

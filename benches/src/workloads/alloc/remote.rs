@@ -2,7 +2,7 @@
 
 use super::arena;
 use crate::{
-    measure::{Bar, Contest, OURS, Random, Row, per_operation, pin},
+    measure::{Bar, Contest, OURS, Random, Row, names, per_operation, pin},
     processes::{Worker, obey},
     rivals::{
         heaps::{GLIBC, Heap, MIMALLOC, Publishing, SNMALLOC},
@@ -30,14 +30,9 @@ fn rows(who: &str) -> Vec<Row> {
     ]
 }
 
-fn wants(settings: &Settings, rows: &[Row]) -> bool {
-    let names: Vec<&String> = rows.iter().map(|row| &row.workload).collect();
-    settings.wants(&names)
-}
-
 fn by_threads(settings: &Settings, report: &mut Report) {
     let rows = rows("thread");
-    if !wants(settings, &rows) {
+    if !settings.wants(&names(&rows)) {
         return;
     }
     report.title("remote: published blocks of 16 to 512 B, in batches of 10 000");
@@ -102,7 +97,7 @@ type Letters = Mutex<collections::Vec<RelPtr<u8>>>;
 
 fn by_processes(settings: &Settings, report: &mut Report) {
     let rows = rows("process");
-    if !wants(settings, &rows) {
+    if !settings.wants(&names(&rows)) {
         return;
     }
     report.title("remote: the same by another process; mimalloc's is a thread");
