@@ -142,7 +142,7 @@ const WIDTH: f64 = 860.0;
 /// Of a bar, with what is between it and the next.
 const PITCH: f64 = 18.0;
 
-/// Bars from a chart's left edge, on a logarithmic scale with these marks.
+/// Bars that begin at 1, on a logarithmic scale with these marks.
 fn bar_chart(title: &str, bars: &[Bar], marks: &[f64], class: impl Fn(f64) -> &'static str) -> Svg {
     let height = 50.0 + bars.len() as f64 * PITCH;
     let mut svg = Svg::new(WIDTH as usize, height as usize, title);
@@ -157,8 +157,9 @@ fn bar_chart(title: &str, bars: &[Bar], marks: &[f64], class: impl Fn(f64) -> &'
         let y = 42.0 + index as f64 * PITCH;
         let end = place(bar.value);
         svg.text(LABELS - 8.0, y + 10.0, "end", &bar.label);
-        svg.rectangle(LABELS, y, end - LABELS, PITCH - 6.0, class(bar.value));
-        svg.text(end + 5.0, y + 10.0, "start", &short(bar.value));
+        let (left, right) = (end.min(place(1.0)), end.max(place(1.0)));
+        svg.rectangle(left, y, right - left, PITCH - 6.0, class(bar.value));
+        svg.text(right + 5.0, y + 10.0, "start", &short(bar.value));
     }
     svg
 }
@@ -184,7 +185,9 @@ fn line_chart(lines: &[(&str, Vec<(f64, f64)>); 2]) -> String {
     let points = || lines.iter().flat_map(|(_, points)| points);
     let most = points().fold(0.0f64, |most, point| most.max(point.0));
     let least = points().fold(most, |least, point| least.min(point.0));
-    let slowest = points().fold(0.0f64, |most, point| most.max(point.1)) * 1.1;
+    let slowest = points().fold(0.0f64, |most, point| most.max(point.1));
+    // Four steps of a round number.
+    let slowest = (slowest / 80.0).ceil().max(1.0) * 80.0;
     let (left, right, top, bottom) = AREA;
     let x = |live: f64| left + (live / least).ln() / (most / least).ln() * (right - left);
     let y = |time: f64| bottom - time / slowest * (bottom - top);

@@ -189,13 +189,22 @@ mimalloc     crate `mimalloc`, its C interface, secure mode off
 snmalloc     crate `snmalloc-rs`, without checks
 glibc        malloc keeps what is freed (M_MMAP_MAX 0, no trimming); std and hashbrown use it too
 hashbrown    sharena's hash function, with a seed from run time
+talc         512 MiB of its own, behind parking_lot's mutex
 parking_lot  as it comes
+LMDB         crate `heed`, on tmpfs, written through its map, no flushing, one transaction
 ";
 
 impl Report {
     pub(crate) fn print_settings(&self, settings: &crate::settings::Settings) {
         if !self.json {
             print!("{CONDITIONS}");
+            #[cfg(boost)]
+            println!(
+                "Boost        {}, managed_mapped_file on tmpfs",
+                crate::rivals::boost::version()
+            );
+            #[cfg(not(boost))]
+            println!("Boost        not installed: left out");
             println!("rounds       {} after a first one", settings.rounds);
         }
     }

@@ -70,7 +70,9 @@ impl Filled {
         let arena = Arena::named(&name).expect("an arena can be created");
         let map = arena.root::<Entries>(ENTRIES).expect("there is room");
         let mut map = map.lock().expect("free");
-        (0..entries).for_each(|key| drop(map.insert(key, key).expect("there is room")));
+        for key in 0..entries {
+            map.insert(key, key).expect("there is room");
+        }
         drop(map);
         let fill = arena.root::<Mutex<SharedVec<u64>>>(BYTES);
         let fill = fill.expect("there is room");
