@@ -185,12 +185,14 @@ pub(crate) fn ratios<'a>(rows: &'a [Row], rival: &'a str) -> impl Iterator<Item 
 const CONDITIONS: &str = "\
 times        medians of rounds in turns (A B A B); processor time of the thread where nothing waits
 sharena      a file on tmpfs (Arena::named), 256 slots, journal on, no huge pages
-mimalloc     crate `mimalloc`, its C interface, secure mode off
+mimalloc     crate `mimalloc`, secure mode off, keeps what is freed
 snmalloc     crate `snmalloc-rs`, without checks
 glibc        malloc keeps what is freed (M_MMAP_MAX 0, no trimming); std and hashbrown use it too
 hashbrown    sharena's hash function, with a seed from run time
 talc         512 MiB of its own, behind parking_lot's mutex
+iceoryx2     its pool allocator: blocks of one size, that of the largest
 parking_lot  as it comes
+mmap-sync    in files on tmpfs, read without validation
 LMDB         crate `heed`, on tmpfs, written through its map, no flushing, one transaction
 ";
 

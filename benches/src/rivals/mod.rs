@@ -2,6 +2,7 @@
 
 pub(crate) mod boost;
 pub(crate) mod heaps;
+pub(crate) mod iceoryx;
 pub(crate) mod maps;
 pub(crate) mod same_hash;
 

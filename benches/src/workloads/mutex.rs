@@ -4,16 +4,18 @@ use super::arena;
 use crate::{
     measure::{Bar, Contest, OURS, Row, per_operation, per_operation_waiting, pin},
     processes::{Worker, obey},
-    rivals::name,
+    rivals::{folder, name},
     settings::Settings,
     table::Report,
 };
-use sharena::{Arena, sync::Mutex};
+use mmap_sync::synchronizer::Synchronizer;
+use sharena::{Arena, Share, sync::Mutex};
 use std::{hint::black_box, sync::Barrier, thread};
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
     free(settings, report);
     contended(settings, report);
+    value(settings, report);
 }
 
 fn free(settings: &Settings, report: &mut Report) {
@@ -100,6 +102,69 @@ fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
         let times = threads.map(|thread| thread.join().expect("it does not panic"));
         times[0].max(times[1])
     })
+}
+
+/// What is read and written as a whole.
+#[derive(Share)]
+#[repr(C)]
+struct Value {
+    words: [u64; 128],
+}
+
+impl Default for Value {
+    fn default() -> Value {
+        Value { words: [1; 128] }
+    }
+}
+
+/// One value that many read and one replaces: what `mmap-sync` is made for.
+fn value(settings: &Settings, report: &mut Report) {
+    let names = [
+        "mutex, a value of 1 KiB read",
+        "mutex, a value of 1 KiB written",
+    ];
+    if !settings.wants(&names) {
+        return;
+    }
+    report.title("mutex: a value of 1 KiB; mmap-sync has one writer, and readers that do not wait");
+    let arena = arena();
+    let ours = arena.root::<Mutex<Value>>(&name("value"));
+    let ours = ours.expect("the arena has room");
+    let prefix = folder().join(name("mmap-sync"));
+    let mut theirs = Synchronizer::new(prefix.as_os_str());
+    let count = settings.scaled(1_000_000);
+    let writes = count / 10;
+    let rows = names.map(|name| Row::new(name, &[]));
+    let mut contest = Contest::new(settings, rows.into());
+    contest.entrant(OURS, || {
+        let sum = || -> u64 { ours.lock().unwrap().words.iter().sum() };
+        let read = || (0..count).map(|_| sum()).fold(0, u64::wrapping_add);
+        let write = || (0..writes).for_each(|n| ours.lock().unwrap().words = [n as u64; 128]);
+        let write = per_operation(writes, write);
+        vec![per_operation(count, read), write]
+    });
+    contest.entrant("mmap-sync", || {
+        let patience = std::time::Duration::from_secs(1);
+        let write = per_operation(writes, || {
+            for n in 0..writes {
+                let written = theirs.write(&[n as u64; 128], patience);
+                written.expect("nobody reads");
+            }
+        });
+        let mut sum = || -> u64 {
+            // SAFETY: this type was written.
+            let value = unsafe { theirs.read::<[u64; 128]>(false) };
+            value.expect("it was written").iter().sum()
+        };
+        let read = || (0..count).map(|_| sum()).fold(0, u64::wrapping_add);
+        vec![per_operation(count, read), write]
+    });
+    contest.run(report);
+    for file in ["state", "data_0", "data_1"] {
+        let mut path = prefix.clone().into_os_string();
+        path.push(format!("_{file}"));
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// A contending process.

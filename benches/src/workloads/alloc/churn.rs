@@ -72,6 +72,8 @@ impl<H: Heap> Churn<H> {
 struct Threads(usize);
 
 impl Work for Threads {
+    const LARGEST: usize = 512;
+
     fn round(&self, heap: &impl Heap) -> Vec<f64> {
         vec![Churn::once(heap, self.0, 7), self.by_two(heap)]
     }

@@ -10,7 +10,10 @@ pub(crate) use remote::play as play_remote;
 use super::arena;
 use crate::{
     measure::{Bar, Contest, OURS, Random, Row, per_operation},
-    rivals::heaps::{GLIBC, Heap, MIMALLOC, Publishing, Reserving, SNMALLOC, talc},
+    rivals::{
+        heaps::{GLIBC, Heap, MIMALLOC, Publishing, Reserving, SNMALLOC, talc},
+        iceoryx::Pool,
+    },
     settings::Settings,
     table::Report,
 };
@@ -33,16 +36,21 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
 
 /// The same work on any heap.
 trait Work {
+    /// The largest block that it asks for.
+    const LARGEST: usize;
+
     fn round(&self, heap: &impl Heap) -> Vec<f64>;
 }
 
-fn on_all_heaps<'a>(contest: &mut Contest<'a>, arena: &'a Arena, work: &'a impl Work) {
+fn on_all_heaps<'a, W: Work>(contest: &mut Contest<'a>, arena: &'a Arena, work: &'a W) {
     contest.entrant(OURS, || work.round(&Reserving(arena)));
     contest.entrant(PUBLISHED, || work.round(&Publishing(arena)));
     contest.entrant("mimalloc", || work.round(&MIMALLOC));
     contest.entrant("snmalloc", || work.round(&SNMALLOC));
     contest.entrant("glibc", || work.round(&GLIBC));
     contest.entrant("talc", || work.round(talc()));
+    let pool = Pool::new(W::LARGEST);
+    contest.entrant("iceoryx2", move || work.round(&pool));
     #[cfg(boost)]
     {
         let segment = crate::rivals::boost::Segment::new(512 << 20);
@@ -72,6 +80,8 @@ fn pairs(settings: &Settings, report: &mut Report) {
 struct Pairs(usize);
 
 impl Work for Pairs {
+    const LARGEST: usize = 4096;
+
     fn round(&self, heap: &impl Heap) -> Vec<f64> {
         PAIR_SIZES.map(|size| pair(heap, size, self.0)).into()
     }
@@ -123,6 +133,8 @@ impl Batch {
 }
 
 impl Work for Batch {
+    const LARGEST: usize = 512;
+
     fn round(&self, heap: &impl Heap) -> Vec<f64> {
         let mut blocks: Vec<_> = self.sizes.iter().map(|_| None).collect();
         let alloc = per_operation(self.sizes.len(), || {
