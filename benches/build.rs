@@ -9,6 +9,9 @@ fn main() {
     println!("cargo::rerun-if-changed=src/rivals/boost.cpp");
     println!("cargo::rerun-if-env-changed=BOOST_INCLUDE");
     println!("cargo::rustc-check-cfg=cfg(boost)");
+    if std::env::var_os("CARGO_FEATURE_RIVALS").is_none() {
+        return;
+    }
     let told = std::env::var("BOOST_INCLUDE").ok();
     let mut places = told.iter().map(String::as_str).chain(PLACES);
     let header = "boost/interprocess/managed_mapped_file.hpp";

@@ -1,7 +1,7 @@
 //! Counts the instructions of sharena's hottest operations, and fails where there are more of them
 //! than `instructions.txt` says: times differ from run to run, counts do not.
 //!
-//! `cargo run --release -p sharena-bench --bin instructions [-- --update]`
+//! `cargo run --release -p sharena-bench --no-default-features --bin instructions [-- --update]`
 //!
 //! Callgrind runs this program again for each operation, and counts what happens inside
 //! [`counted`].
