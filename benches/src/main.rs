@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let settings = match Settings::from_arguments(arguments.into_iter()) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("{error}\n{USAGE}");
+            eprintln!("{error}{USAGE}");
             return ExitCode::FAILURE;
         }
     };

@@ -92,7 +92,12 @@ impl<'a> Contest<'a> {
     }
 
     /// Runs all rounds, and puts the rows into the report.
-    pub(crate) fn run(mut self, report: &mut Report) {
+    pub(crate) fn run(self, report: &mut Report) {
+        report.add(self.measure());
+    }
+
+    /// Runs all rounds, and gives the rows.
+    pub(crate) fn measure(mut self) -> Vec<Row> {
         let mut numbers = vec![vec![Vec::new(); self.rows.len()]; self.entrants.len()];
         for round in 0..=self.rounds {
             for (entrant, (_, run)) in self.entrants.iter_mut().enumerate() {
@@ -111,7 +116,7 @@ impl<'a> Contest<'a> {
                 }
             }
         }
-        report.add(self.rows);
+        self.rows
     }
 }
 

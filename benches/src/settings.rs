@@ -38,12 +38,13 @@ impl Settings {
                 "--quick" => (settings.quick, settings.rounds) = (true, 3),
                 "--json" => settings.json = true,
                 "--plot" => {
-                    let folder = arguments.next().ok_or("--plot needs a folder")?;
+                    let folder = arguments.next().ok_or("--plot needs a folder\n")?;
                     settings.plot = Some(folder.into());
                 }
+                "--help" => return Err(String::new()),
                 // `cargo bench` and its like add this one.
                 "--bench" => {}
-                option if option.starts_with('-') => return Err(format!("no option {option}")),
+                option if option.starts_with('-') => return Err(format!("no option {option}\n")),
                 filter => settings.filters.push(filter.to_owned()),
             }
         }

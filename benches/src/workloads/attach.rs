@@ -14,6 +14,8 @@ use sharena::{
 };
 
 const ENTRIES: &str = "entries";
+/// The small arena, as a rival of the large one.
+const SMALL: &str = "a small one";
 const BYTES: &str = "bytes";
 type Entries = Mutex<HashMap<u64, u64>>;
 
@@ -27,7 +29,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
         Row::new("attach: open, find; small", &[limit]).in_unit("us"),
         Row::new(
             format!("attach: open, find; {} MiB", bytes >> 20),
-            &[limit, Bar::Times("sharena small", 1.2)],
+            &[limit, Bar::Times(SMALL, 1.2)],
         )
         .in_unit("us"),
     ];
@@ -43,7 +45,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     contest.entrant(OURS, || {
         vec![attach(OURS, &small.name), attach(OURS, &large.name)]
     });
-    contest.entrant("sharena small", || {
+    contest.entrant(SMALL, || {
         vec![f64::NAN, attach(OURS, &small.name)]
     });
     let lmdb = crate::rivals::maps::Lmdb::new();

@@ -11,7 +11,7 @@ use crate::{
     settings::Settings,
     table::Report,
 };
-use sharena::{collections::HashMap, sync::Mutex};
+use sharena::{Arena, collections::HashMap, sync::Mutex};
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
     numbers(settings, report);
@@ -139,61 +139,67 @@ fn texts(settings: &Settings, report: &mut Report) {
     contest(settings, report, rows, keys, boost!(Text, keys));
 }
 
+const LOCKED: [&str; 2] = [
+    "map lock, insert, unlock",
+    "map lock, remove, insert, unlock",
+];
+const LOCKED_RIVAL: &str = "parking_lot+hashbrown";
+
 /// Each operation under a guard of its own.
 fn locked(settings: &Settings, report: &mut Report) {
-    let names = [
-        "map lock, insert, unlock",
-        "map lock, remove, insert, unlock",
-    ];
-    if !settings.wants(&names) {
+    if !settings.wants(&LOCKED) {
         return;
     }
     report.title("map: a guard for each operation, on keys that are there");
     let arena = &arena();
-    for (size, entries) in [("1k", 1000), ("1M", settings.scaled(1_000_000))] {
-        let count = settings.scaled(1_000_000);
-        let keys = Keys::new(entries, Random::next);
-        let ours = arena.root::<Mutex<HashMap<u64, u64>>>(&name("map"));
-        let ours = ours.expect("the arena has room");
-        let theirs = parking_lot::Mutex::new(Private::with_hasher(SameHash::new()));
-        for &key in &keys.present {
-            ours.lock().unwrap().insert(key, 0).unwrap();
-            theirs.lock().insert(key, 0);
-        }
-        let order = || keys.shuffled.iter().copied().cycle().take(count);
-        let bars = [Bar::Times("parking_lot+hashbrown", 1.5)];
-        let rows = names.map(|name| Row::new(format!("{name}, {size}"), &bars));
-        let mut contest = Contest::new(settings, rows.into());
-        contest.entrant(OURS, || {
-            let insert = per_operation(count, || {
-                for key in order() {
-                    ours.lock().unwrap().insert(key, 1).unwrap();
-                }
-            });
-            let replace = per_operation(count, || {
-                for key in order() {
-                    let mut map = ours.lock().unwrap();
-                    map.remove(&key);
-                    map.insert(key, 1).unwrap();
-                }
-            });
-            vec![insert, replace]
-        });
-        contest.entrant("parking_lot+hashbrown", || {
-            let insert = per_operation(count, || {
-                for key in order() {
-                    theirs.lock().insert(key, 1);
-                }
-            });
-            let replace = per_operation(count, || {
-                for key in order() {
-                    let mut map = theirs.lock();
-                    map.remove(&key);
-                    map.insert(key, 1);
-                }
-            });
-            vec![insert, replace]
-        });
-        contest.run(report);
+    let mut rows = locked_on(settings, arena, "1k", 1000);
+    rows.extend(locked_on(settings, arena, "1M", settings.scaled(1_000_000)));
+    report.add(rows);
+}
+
+fn locked_on(settings: &Settings, arena: &Arena, size: &str, entries: usize) -> Vec<Row> {
+    let count = settings.scaled(1_000_000);
+    let keys = Keys::new(entries, Random::next);
+    let order = || keys.shuffled.iter().copied().cycle().take(count);
+    let ours = arena.root::<Mutex<HashMap<u64, u64>>>(&name("map"));
+    let ours = ours.expect("the arena has room");
+    let theirs = parking_lot::Mutex::new(Private::with_hasher(SameHash::new()));
+    for &key in &keys.present {
+        ours.lock().unwrap().insert(key, 0).unwrap();
+        theirs.lock().insert(key, 0);
     }
+    let bars = [Bar::Times(LOCKED_RIVAL, 1.5)];
+    let rows = LOCKED.map(|name| Row::new(format!("{name}, {size}"), &bars));
+    let mut contest = Contest::new(settings, rows.into());
+    contest.entrant(OURS, || {
+        let insert = || {
+            for key in order() {
+                ours.lock().unwrap().insert(key, 1).unwrap();
+            }
+        };
+        let replace = || {
+            for key in order() {
+                let mut map = ours.lock().unwrap();
+                map.remove(&key);
+                map.insert(key, 1).unwrap();
+            }
+        };
+        vec![per_operation(count, insert), per_operation(count, replace)]
+    });
+    contest.entrant(LOCKED_RIVAL, || {
+        let insert = || {
+            for key in order() {
+                theirs.lock().insert(key, 1);
+            }
+        };
+        let replace = || {
+            for key in order() {
+                let mut map = theirs.lock();
+                map.remove(&key);
+                map.insert(key, 1);
+            }
+        };
+        vec![per_operation(count, insert), per_operation(count, replace)]
+    });
+    contest.measure()
 }
