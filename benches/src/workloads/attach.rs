@@ -45,9 +45,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     contest.entrant(OURS, || {
         vec![attach(OURS, &small.name), attach(OURS, &large.name)]
     });
-    contest.entrant(SMALL, || {
-        vec![f64::NAN, attach(OURS, &small.name)]
-    });
+    contest.entrant(SMALL, || vec![f64::NAN, attach(OURS, &small.name)]);
     let lmdb = crate::rivals::maps::Lmdb::new();
     contest.entrant("LMDB", move || vec![attach("LMDB", lmdb.path()), f64::NAN]);
     #[cfg(boost)]
