@@ -90,10 +90,13 @@ fn compare() -> Result {
         return Ok(());
     }
     Err(format!(
-        "more than 3 % more instructions: {} (compiled by {}; {FILE} by {})",
+        "more than 3 % more instructions: {} ({}; {FILE} was made by {})",
         risen.join("; "),
         compiler()?,
-        text.lines().nth(1).unwrap_or_default(),
+        text.lines()
+            .nth(1)
+            .unwrap_or_default()
+            .trim_start_matches("# "),
     )
     .into())
 }
