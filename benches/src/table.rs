@@ -185,6 +185,7 @@ pub(crate) fn ratios<'a>(rows: &'a [Row], rival: &'a str) -> impl Iterator<Item 
 const CONDITIONS: &str = "\
 times        medians of rounds in turns (A B A B); processor time of the thread where nothing waits
 sharena      a file on tmpfs (Arena::named), 256 slots, journal on, no huge pages
+             blocks: reserved, private until they are linked; published: each in its own section
 mimalloc     crate `mimalloc`, secure mode off, keeps what is freed
 snmalloc     crate `snmalloc-rs`, without checks
 glibc        malloc keeps what is freed (M_MMAP_MAX 0, no trimming); std and hashbrown use it too
