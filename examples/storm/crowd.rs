@@ -16,6 +16,10 @@ use std::{
 /// machine may be busy with other things.
 const STUCK: Duration = Duration::from_secs(20);
 
+/// For so long somebody with a long journal is looked for, and somebody with any.
+const LONG_ENOUGH: Duration = Duration::from_millis(5);
+const TOO_LONG: Duration = Duration::from_millis(20);
+
 /// A child process that runs this program again.
 pub(crate) struct Process {
     pid: i32,
@@ -195,12 +199,13 @@ impl<'n> Crowd<'n> {
 
     /// A worker in whose journal something is; if one comes by, one with a long journal.
     fn in_a_section(&self, front: &Front, random: &mut Random) -> Option<usize> {
-        let first = random.below(front.slots);
-        let looks = (0..300 * front.slots).map(|n| (n, (first + n) % front.slots));
-        let mut looks = looks.map(|(n, slot)| (n, slot, front.slot(slot, Word::Log)));
-        let (_, slot, _) = looks.find(|&(n, _, log)| {
-            let is_long = log >> 56 & 0x7f > 0;
-            is_long || log != 0 && n > 200 * front.slots
+        let slots = front.slots_high();
+        let first = random.below(slots);
+        let began = Instant::now();
+        let mut looks = (first..).map(|n| (n % slots, front.slot(n % slots, Word::Log)));
+        let (slot, _) = looks.find(|&(_, log)| {
+            let is_long = log >> 56 & 0x7f > 4;
+            is_long || log != 0 && began.elapsed() > LONG_ENOUGH || began.elapsed() > TOO_LONG
         })?;
         self.worker_in(front, slot)
     }

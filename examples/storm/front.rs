@@ -10,6 +10,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
 };
 
+const SLOTS_HIGH: u64 = 136;
 const DOUBT: u64 = 64;
 const PROCESS_ENTRY: u64 = 16;
 /// Bits of a life word: the thread died, the number of the thread.
@@ -84,6 +85,11 @@ impl Front {
         self.word(self.slot_at(slot) + word as u64).load(SeqCst)
     }
 
+    /// One more than the highest slot that was ever claimed.
+    pub(crate) fn slots_high(&self) -> u64 {
+        (self.word(SLOTS_HIGH).load(SeqCst) & 0xffff_ffff).clamp(1, self.slots)
+    }
+
     /// The life word is the last but one of its page.
     fn life(&self, slot: u64) -> u32 {
         let at = self.slot_at(slot + 1) - 8;
@@ -99,12 +105,12 @@ impl Front {
     }
 
     pub(crate) fn slot_of_thread(&self, thread: u32) -> Option<u64> {
-        (0..self.slots).find(|&slot| self.thread_in(slot) == Some(thread))
+        (0..self.slots_high()).find(|&slot| self.thread_in(slot) == Some(thread))
     }
 
     /// A slot that is being recovered, and the slot that does it.
     pub(crate) fn recovery(&self) -> Option<(u64, u64)> {
-        (0..self.slots).find_map(|dead| {
+        (0..self.slots_high()).find_map(|dead| {
             let by = recoverer(self.slot(dead, Word::Lease))?;
             (by < self.slots).then_some((dead, by))
         })
