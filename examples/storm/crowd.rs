@@ -71,6 +71,14 @@ impl Process {
         self.status
     }
 
+    /// What the kernel says of where the process is.
+    pub(crate) fn whereabouts(&self) -> String {
+        let read = |what| std::fs::read_to_string(format!("/proc/{}/{what}", self.pid));
+        ["wchan", "syscall", "stack", "stat"]
+            .map(|what| read(what).unwrap_or_default())
+            .join("; ")
+    }
+
     fn wait(&mut self, how: i32) {
         let mut status = 0;
         // SAFETY: waits for a child of ours.

@@ -10,9 +10,14 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
 };
 
+const COMMITTED: u64 = 104;
+const WATERMARK: u64 = 112;
 const SLOTS_HIGH: u64 = 136;
 const DOUBT: u64 = 64;
 const PROCESS_ENTRY: u64 = 16;
+/// Where the log begins in a slot.
+pub(crate) const INLINE_LOG: u64 = 1216;
+pub(crate) const LIFE_FROM_PAGE_END: u64 = 8;
 /// Bits of a life word: the thread died, the number of the thread.
 const DIED: u32 = 1 << 30;
 const THREAD: u32 = DIED - 1;
@@ -29,6 +34,7 @@ pub(crate) enum Word {
 /// A mapping of an arena's file, made by hand.
 pub(crate) struct Front {
     map: MmapRaw,
+    pub(crate) maximum: u64,
     pub(crate) page: u64,
     pub(crate) slab_shift: u64,
     pub(crate) slots: u64,
@@ -58,6 +64,7 @@ impl Front {
                 .len(maximum as usize)
                 .no_reserve_swap()
                 .map_raw(&file)?,
+            maximum,
             page,
             slab_shift: shift,
             slots,
@@ -90,9 +97,23 @@ impl Front {
         (self.word(SLOTS_HIGH).load(SeqCst) & 0xffff_ffff).clamp(1, self.slots)
     }
 
+    /// Slabs that have memory behind them.
+    pub(crate) fn committed(&self) -> u64 {
+        self.word(COMMITTED).load(SeqCst)
+    }
+
+    pub(crate) fn watermark(&self) -> u64 {
+        self.word(WATERMARK).load(SeqCst)
+    }
+
+    /// Bytes from what is kept of one slab to what is kept of the next.
+    pub(crate) fn stride(&self) -> u64 {
+        64 + 2 * ((1 << self.slab_shift) / 16 / 8)
+    }
+
     /// The life word is the last but one of its page.
     fn life(&self, slot: u64) -> u32 {
-        let at = self.slot_at(slot + 1) - 8;
+        let at = self.slot_at(slot + 1) - LIFE_FROM_PAGE_END;
         // SAFETY: the slots have memory from the start.
         let life = unsafe { &*self.map.as_ptr().add(at as usize).cast::<AtomicU32>() };
         life.load(SeqCst)

@@ -17,6 +17,8 @@
 
 mod crowd;
 mod front;
+mod scribble;
+mod scribbled;
 mod worker;
 mod world;
 
@@ -43,12 +45,16 @@ struct Plan {
     stop: bool,
     namespaces: bool,
     recoverers: bool,
+    scribble: bool,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("--worker" | "--alone") => return worker::run(&arguments),
+        Some("--scribbler") => return scribble::run(&arguments),
+        Some("--scribbled") => return scribbled::run(&arguments),
+        Some("--inspector") => return scribbled::inspect(&arguments),
         Some("--nothing") => return ExitCode::SUCCESS,
         _ => {}
     }
@@ -70,7 +76,8 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "expected --kills N, --workers W, --seed S, --stop, --namespaces, --recoverers";
+const USAGE: &str = "expected --kills N, --workers W, --seed S, and one of --stop, --namespaces, \
+                     --recoverers, --scribble";
 
 fn plan(arguments: &[String]) -> std::result::Result<Plan, String> {
     let mut plan = Plan {
@@ -80,6 +87,7 @@ fn plan(arguments: &[String]) -> std::result::Result<Plan, String> {
         stop: false,
         namespaces: false,
         recoverers: false,
+        scribble: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -97,6 +105,7 @@ fn plan(arguments: &[String]) -> std::result::Result<Plan, String> {
             "--stop" => plan.stop = true,
             "--namespaces" => plan.namespaces = true,
             "--recoverers" => plan.recoverers = true,
+            "--scribble" => plan.scribble = true,
             _ => return Err(format!("unknown argument {argument}: {USAGE}")),
         }
     }
@@ -157,6 +166,11 @@ impl Score {
 }
 
 fn storm(name: &str, plan: Plan) -> Result<String> {
+    if plan.scribble {
+        let mut random = Random::new(plan.seed);
+        let outcome = scribble::storm(plan.kills, plan.workers, &mut random)?;
+        return Ok(format!("ok: {outcome}"));
+    }
     if plan.namespaces && !crowd::namespaces_are_permitted() {
         return Ok("ok: PID namespaces are not permitted here: nothing was done".into());
     }
