@@ -53,9 +53,10 @@ pub(crate) fn storm(kills: u64, workers: usize, random: &mut Random) -> Result<O
     let began = Instant::now();
     while outcome.kills < kills {
         let name = format!("storm-scribbled-{}", std::process::id());
-        let done = round(&name, workers, random, &mut outcome);
+        // What failed is kept, to be looked at.
+        round(&name, workers, random, &mut outcome)
+            .map_err(|error| format!("{error}; the arena is {name}"))?;
         let _ = Arena::unlink_named(&name);
-        done?;
         outcome.rounds += 1;
         if outcome.rounds.is_multiple_of(10) {
             println!("{:.0?}: {outcome}", began.elapsed());
@@ -125,7 +126,8 @@ fn inspect(mut inspector: Process, seed: u64) -> Result {
                 return Err(what.into());
             }
             None if began.elapsed() > HANG => {
-                return Err(format!("the inspector hangs (seed {seed})").into());
+                let where_ = inspector.whereabouts();
+                return Err(format!("the inspector hangs (seed {seed}): {where_}").into());
             }
             None => std::thread::sleep(Duration::from_millis(1)),
         }
