@@ -8,7 +8,7 @@
 use super::{Access, Mapping};
 use crate::{
     error::{Error, Result},
-    os::{file::Identity, memory::Wiped},
+    os::{file::Identity, memory::WipedPage},
 };
 use std::{
     cell::Cell,
@@ -114,21 +114,16 @@ impl Drop for TableLock {
     }
 }
 
-/// The lock's word, in a page of its own that `fork` wipes.
+/// Where the lock's word is: free in a forked child.
+static LOCK: WipedPage = WipedPage::new();
+
+/// Makes what the table needs: from here on nothing of it can fail for want of memory.
+pub(crate) fn prepare() -> std::io::Result<()> {
+    LOCK.get().map(drop)
+}
+
 fn lock_word() -> &'static AtomicU32 {
-    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-    let mut page = PAGE.load(Acquire);
-    if page.is_null() {
-        let fresh = Wiped::map(size_of::<AtomicU32>()).expect("no memory for one page");
-        let made = fresh.as_ptr().cast();
-        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
-            Ok(_) => {
-                fresh.leak();
-                page = made;
-            }
-            Err(theirs) => page = theirs,
-        }
-    }
+    let page: *mut AtomicU32 = LOCK.get().expect("no memory for one page").cast();
     // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
     unsafe { &*page }
 }

@@ -1,0 +1,364 @@
+//! Faults of the machine: whatever the kernel refuses, and whenever, it is an error, never a panic, a
+//! signal or a hang; and the arena is whole, and can be used once the fault is gone.
+//!
+//! The first part makes each system call of a scenario fail in turn: a tracer lets the kernel refuse
+//! the k-th call of a kind, for k = 1, 2, ... until the scenario has no k-th one.
+
+mod common;
+
+use common::Forked;
+use sharena::{
+    Arena, Error, Options, Result, Root, Share,
+    collections::{HashMap, String, Vec},
+    sync::{Mutex, Semaphore},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A directory on a file system in memory, which goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!(
+            "/dev/shm/sharena-faults-{name}-{}",
+            std::process::id()
+        ));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const WORD: &str = "a word of more than a few letters";
+
+/// A list with its sum beside it, and words.
+#[derive(Share, Default)]
+#[repr(C)]
+struct Book {
+    numbers: Vec<u64>,
+    sum: u64,
+    words: HashMap<u64, String>,
+}
+
+impl Book {
+    fn add(&mut self, number: u64) -> Result {
+        self.numbers.push(number)?;
+        self.sum += number;
+        let word = self.words.entry(number).or_default()?;
+        if word.is_empty() {
+            word.push_str(WORD)?;
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        let sum: u64 = self.numbers.iter().sum();
+        let known = |word: &String| word.is_empty() || word == WORD;
+        self.sum == sum && self.words.values().all(known)
+    }
+}
+
+/// Roots that every scenario uses.
+struct Roots {
+    book: Root<Mutex<Book>>,
+    permits: Root<Semaphore>,
+}
+
+impl Roots {
+    fn of(arena: &Arena) -> Result<Roots> {
+        Ok(Roots {
+            book: arena.root("book")?,
+            permits: arena.root_with("permits", |permits: &mut Semaphore| {
+                *permits = Semaphore::new(1);
+                Ok(())
+            })?,
+        })
+    }
+
+    fn write(&self, count: u64) -> Result {
+        let _permit = self.permits.try_acquire()?;
+        let mut book = self.book.lock()?;
+        for number in 0..count {
+            book.add(number)?;
+        }
+        Ok(())
+    }
+}
+
+fn options() -> Options {
+    let mut options = Arena::options();
+    options.max_size(16 << 20).slots(8);
+    options
+}
+
+/// Creates, grows, names, unnames, closes and opens again.
+fn life(path: &Path) -> Result {
+    // SAFETY: only this test uses the file.
+    let arena = unsafe { options().create(path) }?;
+    let roots = Roots::of(&arena)?;
+    roots.write(3000)?;
+    let other = arena.root::<Mutex<Vec<u64>>>("other")?;
+    other.lock()?.try_extend(0..100_000)?;
+    arena.remove("other")?;
+    drop((other, roots, arena));
+    // SAFETY: as above.
+    let arena = unsafe { Arena::open(path) }?;
+    Roots::of(&arena)?.write(10)
+}
+
+/// The same without a name.
+fn short_life() -> Result {
+    let arena = options().anonymous()?;
+    let roots = Roots::of(&arena)?;
+    roots.write(2000)?;
+    let private = Arena::options().max_size(1 << 20).in_memory()?;
+    Roots::of(&private)?.write(10)
+}
+
+/// What must hold once the fault is gone.
+fn is_usable(path: &Path) -> Result {
+    // SAFETY: only this test uses the file.
+    let arena = match unsafe { Arena::open(path) } {
+        // SAFETY: as above.
+        Err(Error::Missing { .. }) => unsafe { options().create(path) }?,
+        found => found?,
+    };
+    arena.reap()?;
+    let report = arena.check();
+    if !report.is_clean() {
+        return Err(format!("the arena is not in order: {report}").into());
+    }
+    let roots = Roots::of(&arena)?;
+    if roots.permits.available() != 1 {
+        return Err("a permit is lost".into());
+    }
+    let before = roots.book.lock()?.numbers.len();
+    roots.write(100)?;
+    let book = roots.book.lock()?;
+    let whole = book.is_whole() && book.numbers.len() == before + 100;
+    whole.then_some(()).ok_or_else(|| "the book is torn".into())
+}
+
+/// What the kernel refuses, by the tracer's hand.
+#[cfg(target_arch = "x86_64")]
+mod refused {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    /// No system call has these numbers: from the one to the other, calls are counted.
+    const BEGIN: i64 = 5001;
+    const END: i64 = 5002;
+    const HANG: Duration = Duration::from_secs(60);
+
+    /// What a scenario did under a fault, as its exit code.
+    const PASSED: i32 = 10;
+    const FAILED: i32 = 11;
+
+    fn mark(number: i64) {
+        // SAFETY: there is no such system call: nothing happens.
+        unsafe { libc::syscall(number) };
+    }
+
+    /// Runs in a child that is traced: the scenario with its fault, then what must hold afterwards.
+    fn traced(path: &Path, scenario: fn(&Path) -> Result) -> i32 {
+        // SAFETY: plain requests about this process.
+        unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+        }
+        mark(BEGIN);
+        let done = scenario(path);
+        mark(END);
+        if let Err(error) = is_usable(path) {
+            eprintln!("afterwards: {error} (the fault was: {done:?})");
+            return 1;
+        }
+        match done {
+            Ok(()) => PASSED,
+            Err(_) => FAILED,
+        }
+    }
+
+    /// How a traced child ended, and whether some call of it was refused.
+    struct Traced {
+        status: i32,
+        refused: bool,
+    }
+
+    struct Tracer {
+        pid: i32,
+        call: i64,
+        errno: i32,
+        /// Which call is refused.
+        nth: u32,
+        seen: u32,
+        counting: bool,
+        began: Instant,
+    }
+
+    impl Tracer {
+        fn wait(&self) -> i32 {
+            let mut status = 0;
+            loop {
+                // SAFETY: waits for a child of ours.
+                let done = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+                if done == self.pid {
+                    return status;
+                }
+                if self.began.elapsed() > HANG {
+                    // SAFETY: a child of ours.
+                    unsafe { libc::kill(self.pid, libc::SIGKILL) };
+                    panic!("a scenario hangs");
+                }
+                std::hint::spin_loop();
+            }
+        }
+
+        fn registers(&self) -> libc::user_regs_struct {
+            // SAFETY: the kernel fills the local structure.
+            unsafe {
+                let mut registers = std::mem::zeroed();
+                libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &raw mut registers);
+                registers
+            }
+        }
+
+        fn set(&self, registers: &libc::user_regs_struct) {
+            // SAFETY: the kernel reads the local structure.
+            unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, registers) };
+        }
+
+        /// Lets the child run to the begin or the end of a system call, or its end.
+        fn step(&self, signal: i32) -> i32 {
+            // SAFETY: a stopped child of ours.
+            unsafe { libc::ptrace(libc::PTRACE_SYSCALL, self.pid, 0, signal) };
+            self.wait()
+        }
+
+        fn run(mut self) -> Traced {
+            self.wait();
+            let how = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+            // SAFETY: a stopped child of ours.
+            unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, self.pid, 0, how) };
+            let mut refused = false;
+            let mut signal = 0;
+            loop {
+                let status = self.step(signal);
+                if !libc::WIFSTOPPED(status) {
+                    return Traced { status, refused };
+                }
+                signal = libc::WSTOPSIG(status);
+                if signal == libc::SIGTRAP | 0x80 {
+                    signal = 0;
+                    if self.is_refused() {
+                        refused = true;
+                        self.refuse();
+                        continue;
+                    }
+                    let status = self.step(0);
+                    if !libc::WIFSTOPPED(status) {
+                        return Traced { status, refused };
+                    }
+                }
+            }
+        }
+
+        /// Whether the call that begins is the one.
+        fn is_refused(&mut self) -> bool {
+            let call = self.registers().orig_rax as i64;
+            self.counting = match call {
+                BEGIN => true,
+                END => false,
+                _ => self.counting,
+            };
+            self.seen += u32::from(self.counting && call == self.call);
+            self.counting && call == self.call && self.seen == self.nth
+        }
+
+        /// Makes the kernel skip the call, and the child see an error.
+        fn refuse(&self) {
+            let mut registers = self.registers();
+            registers.orig_rax = u64::MAX;
+            self.set(&registers);
+            self.step(0);
+            let mut registers = self.registers();
+            registers.rax = i64::from(-self.errno) as u64;
+            self.set(&registers);
+        }
+    }
+
+    /// Makes each call of that number fail in turn. Gives how many there were.
+    fn each(name: &str, scenario: fn(&Path) -> Result, call: i64, errno: i32) -> u32 {
+        for nth in 1.. {
+            let scratch = Scratch::new(&format!("{name}-{call}"));
+            let path = scratch.0.join("arena");
+            let child = Forked::run(|| traced(&path, scenario));
+            let tracer = Tracer {
+                pid: child.pid(),
+                call,
+                errno,
+                nth,
+                seen: 0,
+                counting: false,
+                began: Instant::now(),
+            };
+            let ended = tracer.run();
+            std::mem::forget(child);
+            let what = format!("{name}: call {call} number {nth} fails with {errno}");
+            let code = libc::WEXITSTATUS(ended.status);
+            assert!(libc::WIFEXITED(ended.status), "{what}: {:#x}", ended.status);
+            assert!([PASSED, FAILED].contains(&code), "{what}: {code}");
+            if !ended.refused {
+                assert_eq!(code, PASSED, "{what}");
+                return nth - 1;
+            }
+        }
+        0
+    }
+
+    /// What the library asks of the kernel, and what it may say.
+    const CALLS: [(i64, i32); 16] = [
+        (libc::SYS_mmap, libc::ENOMEM),
+        (libc::SYS_munmap, libc::ENOMEM),
+        (libc::SYS_madvise, libc::ENOMEM),
+        (libc::SYS_fallocate, libc::ENOSPC),
+        (libc::SYS_ftruncate, libc::ENOSPC),
+        (libc::SYS_memfd_create, libc::EMFILE),
+        (libc::SYS_linkat, libc::ENOSPC),
+        (libc::SYS_openat, libc::EMFILE),
+        (libc::SYS_fcntl, libc::ENOLCK),
+        (libc::SYS_statx, libc::EIO),
+        (libc::SYS_fchmod, libc::EPERM),
+        (libc::SYS_getrandom, libc::ENOSYS),
+        (libc::SYS_get_robust_list, libc::ENOSYS),
+        (libc::SYS_pread64, libc::EIO),
+        (libc::SYS_membarrier, libc::ENOSYS),
+        (libc::SYS_futex, libc::ENOSYS),
+    ];
+
+    fn all(name: &str, scenario: fn(&Path) -> Result) {
+        for (call, errno) in CALLS {
+            let count = each(name, scenario, call, errno);
+            println!("{name}: call {call} was refused {count} times");
+        }
+    }
+
+    #[test]
+    fn each_call_of_a_life_fails() {
+        all("life", life);
+    }
+
+    #[test]
+    fn each_call_of_a_short_life_fails() {
+        all("short-life", |_| short_life());
+    }
+}
