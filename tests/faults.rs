@@ -148,6 +148,262 @@ fn is_usable(path: &Path) -> Result {
     whole.then_some(()).ok_or_else(|| "the book is torn".into())
 }
 
+/// Runs `f` in a child, which may change its limits and what it has mounted.
+fn in_a_child(f: impl FnOnce() -> Result) {
+    let mut child = Forked::run(|| match f() {
+        Ok(()) => 0,
+        Err(Error::Missing { .. }) => SKIPPED,
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    });
+    let status = child.wait();
+    if status == SKIPPED << 8 {
+        eprintln!("not permitted here: skipped");
+        return;
+    }
+    assert_eq!(status, 0, "{status:#x}");
+}
+
+const SKIPPED: i32 = 77;
+
+fn expect(what: &str, holds: bool) -> Result {
+    holds.then_some(()).ok_or_else(|| what.into())
+}
+
+fn is_no_space<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(Error::NoSpace { .. }))
+}
+
+/// Mounts a tmpfs of a megabyte, which only this process sees.
+fn small_file_system(at: &Path) -> bool {
+    let target = std::ffi::CString::new(at.to_str().unwrap()).unwrap();
+    // SAFETY: valid strings; what is mounted goes with the process.
+    unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(
+                c"none".as_ptr(),
+                c"/".as_ptr(),
+                std::ptr::null(),
+                libc::MS_REC | libc::MS_PRIVATE,
+                std::ptr::null(),
+            ) == 0
+            && libc::mount(
+                c"tmpfs".as_ptr(),
+                target.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                c"size=1m".as_ptr().cast(),
+            ) == 0
+    }
+}
+
+/// Writes until the file system is full.
+fn take_all(path: &Path) -> std::io::Result<fs::File> {
+    use std::io::Write;
+    let mut file = fs::File::create(path)?;
+    while file.write_all(&[7; 4096]).is_ok() {}
+    while file.write_all(&[7]).is_ok() {}
+    Ok(file)
+}
+
+#[test]
+fn another_file_takes_the_space() {
+    let scratch = Scratch::new("space");
+    in_a_child(|| {
+        if !small_file_system(&scratch.0) {
+            return Err(Error::Missing {
+                path: scratch.0.clone(),
+            });
+        }
+        let (path, other) = (scratch.0.join("arena"), scratch.0.join("other"));
+        // SAFETY: nobody else uses the file.
+        let arena = unsafe { options().create(&path) }?;
+        let roots = Roots::of(&arena)?;
+        roots.write(100)?;
+        for round in 0..3 {
+            take_all(&other)?;
+            let written = roots.write(100_000);
+            expect("no space for a container", is_no_space(&written))?;
+            let root = arena.root::<Mutex<[[u64; 32]; 32]>>(&format!("large {round}"));
+            expect(
+                "room for a small root, or an error",
+                root.is_ok() || is_no_space(&root),
+            )?;
+            drop(root);
+            let block = std::alloc::Layout::new::<[u8; 200_000]>();
+            expect("no space for a span", is_no_space(&arena.alloc(block)))?;
+            // A thread that comes now finds its slot, and what was written can be read and changed.
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    roots.book.lock()?.sum += 0;
+                    expect("the book is torn", roots.book.lock()?.is_whole())
+                });
+                other.join().unwrap()
+            })?;
+            // A section whose journal has nowhere to grow to is an error or a panic, and no signal.
+            let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut book = roots.book.lock()?;
+                book.numbers.iter_mut().for_each(|number| *number += 0);
+                Ok::<_, Error>(())
+            }));
+            if changed.is_err() {
+                roots.book.clear_poison()?;
+            }
+            // SAFETY: as above.
+            let second = unsafe { options().create(scratch.0.join("second")) };
+            expect("no space for another arena", is_no_space(&second))?;
+            fs::remove_file(&other)?;
+            is_usable(&path)?;
+        }
+        drop((roots, arena));
+        take_all(&other)?;
+        // SAFETY: as above.
+        let full = unsafe { Arena::open(&path) }?;
+        expect("a full disk harms nobody", full.check().is_clean())?;
+        drop(full);
+        fs::remove_file(&other)?;
+        is_usable(&path)
+    });
+}
+
+fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a valid limit.
+    unsafe { libc::setrlimit(resource, &limit) };
+}
+
+/// The kernel would end the process by a signal where it outgrows this limit.
+#[test]
+fn files_must_stay_small() {
+    let scratch = Scratch::new("fsize");
+    in_a_child(|| {
+        let path = scratch.0.join("arena");
+        // SAFETY: nobody else uses the file.
+        let arena = unsafe { options().create(&path) }?;
+        let roots = Roots::of(&arena)?;
+        roots.write(100)?;
+        let size = fs::metadata(&path)?.len();
+        limit(libc::RLIMIT_FSIZE, size + (1 << 20));
+        expect("an error", is_no_space(&roots.write(1_000_000)))?;
+        expect(
+            "no more than that",
+            fs::metadata(&path)?.len() <= size + (1 << 20),
+        )?;
+        limit(libc::RLIMIT_FSIZE, 4096);
+        expect("an error", is_no_space(&roots.write(1_000_000)))?;
+        expect("no arena", is_no_space(&options().anonymous()))?;
+        // SAFETY: as above.
+        let second = unsafe { options().create(scratch.0.join("second")) };
+        expect("no arena", is_no_space(&second))?;
+        limit(libc::RLIMIT_FSIZE, libc::RLIM_INFINITY);
+        drop((roots, arena));
+        is_usable(&path)
+    });
+}
+
+/// Each opener maps all that an arena may ever use.
+#[test]
+fn addresses_are_few() {
+    let scratch = Scratch::new("addresses");
+    in_a_child(|| {
+        let path = scratch.0.join("arena");
+        // SAFETY: nobody else uses the file.
+        let create = || unsafe { options().max_size(1 << 34).create(&path) };
+        drop(create()?);
+        let pages = fs::read_to_string("/proc/self/statm")?;
+        let pages: u64 = pages
+            .split(' ')
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
+        for spare in [0, 1 << 20, 1 << 30] {
+            limit(libc::RLIMIT_AS, pages * 4096 + spare);
+            // SAFETY: as above.
+            let opened = unsafe { Arena::open(&path) };
+            let refused = matches!(opened, Err(Error::NoAddressSpace { .. } | Error::Os { .. }));
+            expect("no addresses", refused)?;
+        }
+        limit(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+        is_usable(&path)
+    });
+}
+
+/// Makes system calls fail with `ENOSYS` in this process for ever. False if that is impossible.
+fn forbid(calls: &[libc::c_long]) -> bool {
+    let statement = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let (load, jump, answer) = (
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let mut filter = vec![statement(load, 0, 0)];
+    for &call in calls {
+        filter.push(statement(jump, 1, call as u32));
+        filter.push(statement(answer, 0, refuse));
+    }
+    filter.push(statement(answer, 0, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: a valid filter, for this process only.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    }
+}
+
+/// Without the calls that newer kernels have, a waiter still gets the lock of a dead holder, and what
+/// the holder did is undone.
+#[test]
+fn older_kernels() {
+    let scratch = Scratch::new("older");
+    in_a_child(|| {
+        if !forbid(&[libc::SYS_membarrier, libc::SYS_futex_waitv]) {
+            return Err(Error::Missing {
+                path: scratch.0.clone(),
+            });
+        }
+        let path = scratch.0.join("arena");
+        // SAFETY: nobody else uses the file.
+        let arena = unsafe { options().create(&path) }?;
+        let roots = Roots::of(&arena)?;
+        roots.write(100)?;
+        for _ in 0..5 {
+            let (near, far) = std::os::unix::net::UnixStream::pair()?;
+            let mut holder = Forked::run(|| {
+                let mut book = roots.book.lock().unwrap();
+                book.numbers.push(1).unwrap();
+                std::io::Write::write_all(&mut &far, &[0]).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            });
+            std::io::Read::read_exact(&mut &near, &mut [0])?;
+            let waiter = Forked::run(|| {
+                let waited = roots.book.try_lock_for(common::PATIENCE);
+                i32::from(!waited.is_ok_and(|book| book.is_whole() && book.numbers.len() == 100))
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            holder.kill();
+            waiter.succeed();
+        }
+        drop((roots, arena));
+        is_usable(&path)
+    });
+}
+
 /// What the kernel refuses, by the tracer's hand.
 #[cfg(target_arch = "x86_64")]
 mod refused {
