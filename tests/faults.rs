@@ -454,8 +454,10 @@ mod refused {
         pid: i32,
         call: i64,
         errno: i32,
-        /// Which call is refused.
+        /// Which call is refused,
         nth: u32,
+        /// and all that come later, until the scenario ends.
+        for_good: bool,
         seen: u32,
         counting: bool,
         began: Instant,
@@ -537,7 +539,8 @@ mod refused {
                 _ => self.counting,
             };
             self.seen += u32::from(self.counting && call == self.call);
-            self.counting && call == self.call && self.seen == self.nth
+            let due = self.seen == self.nth || self.for_good && self.seen > self.nth;
+            self.counting && call == self.call && due
         }
 
         /// Makes the kernel skip the call, and the child see an error.
@@ -552,8 +555,14 @@ mod refused {
         }
     }
 
-    /// Makes each call of that number fail in turn. Gives how many there were.
-    fn each(name: &str, scenario: fn(&Path) -> Result, call: i64, errno: i32) -> u32 {
+    /// Makes each call of that number fail in turn, alone or with those that come later. Gives how
+    /// many there were.
+    fn each(
+        name: &str,
+        scenario: fn(&Path) -> Result,
+        (call, errno): (i64, i32),
+        for_good: bool,
+    ) -> u32 {
         for nth in 1.. {
             let scratch = Scratch::new(&format!("{name}-{call}"));
             let path = scratch.0.join("arena");
@@ -563,6 +572,7 @@ mod refused {
                 call,
                 errno,
                 nth,
+                for_good,
                 seen: 0,
                 counting: false,
                 began: Instant::now(),
@@ -602,9 +612,10 @@ mod refused {
     ];
 
     fn all(name: &str, scenario: fn(&Path) -> Result) {
-        for (call, errno) in CALLS {
-            let count = each(name, scenario, call, errno);
-            println!("{name}: call {call} was refused {count} times");
+        for call in CALLS {
+            let count = each(name, scenario, call, false);
+            each(name, scenario, call, true);
+            println!("{name}: call {} was refused {count} times", call.0);
         }
     }
 

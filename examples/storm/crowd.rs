@@ -80,11 +80,12 @@ impl Process {
     }
 
     fn wait(&mut self, how: i32) {
+        if self.status.is_some() {
+            return;
+        }
         let mut status = 0;
         // SAFETY: waits for a child of ours.
-        if self.status.is_none()
-            && unsafe { libc::waitpid(self.pid, &raw mut status, how) } == self.pid
-        {
+        if unsafe { libc::waitpid(self.pid, &raw mut status, how) } == self.pid {
             self.status = Some(status);
         }
     }
