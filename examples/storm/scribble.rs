@@ -320,16 +320,20 @@ impl Scribbler {
     }
 
     /// A lock that names a living thread in its present generation is that thread's, and stays so:
-    /// only what is certainly nobody's is written.
+    /// only what is certainly nobody's is written. For a moment: otherwise nothing but errors would
+    /// come of it.
     fn write_lock(&mut self) {
         let which = self.below(self.locks.len() as u64);
         let at = self.locks[which as usize];
         let value = match self.below(4) {
-            0 => 0,
-            1 => u64::MAX - self.below(2),
+            0 => u64::MAX - self.below(2),
+            // As after a death, of a slot that may be there.
+            1 => 1 << 62 | self.below(40) << 1,
             _ => self.below(u64::MAX) | 1 << 62,
         };
         self.store(at, value);
+        std::thread::sleep(Duration::from_micros(self.pause));
+        self.store(at, 0);
     }
 
     /// Counts in the header that are hints, the watermark, the heads of the lists of roots.
