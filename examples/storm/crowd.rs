@@ -44,8 +44,10 @@ impl Process {
                 .or_else(|_| clone(libc::CLONE_NEWPID | libc::CLONE_NEWUSER)),
         }?;
         if pid == 0 {
-            // SAFETY: strings that end and a list that ends; the child does nothing else.
+            // SAFETY: strings that end and a list that ends; the child does nothing else. It dies
+            // with its parent.
             unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::execv(pointers[0], pointers.as_ptr());
                 libc::_exit(127)
             }
