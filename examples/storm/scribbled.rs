@@ -285,7 +285,7 @@ pub(crate) fn inspect(arguments: &[String]) -> ExitCode {
         let _ = arena.check().to_string();
         let mut random = Random::new(7);
         if let Ok(plain) = Plain::create(&arena) {
-            for _ in 0..200 {
+            for _ in 0..50 {
                 let _ = catch_unwind(AssertUnwindSafe(|| one(&arena, &plain, &mut random)));
             }
         }
