@@ -16,7 +16,7 @@ mod section;
 pub mod share;
 pub mod sync;
 
-pub use arena::{Arena, Frozen, Options, Report, Reserved, Root, RootInfo, Stats};
+pub use arena::{Arena, Frozen, Options, Report, Reserved, Root, RootInfo, Stats, Transaction};
 pub use error::{Error, Result};
 pub use mapping::Access;
 pub use ptr::{AtomicRelPtr, RelPtr};

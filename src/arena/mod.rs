@@ -11,6 +11,7 @@ mod process;
 mod raw;
 mod root;
 mod stats;
+mod transaction;
 mod walk;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};
@@ -19,3 +20,4 @@ pub use options::Options;
 pub use raw::Reserved;
 pub use root::{Frozen, Root, RootInfo};
 pub use stats::{ClassStats, Stats};
+pub use transaction::Transaction;

@@ -299,6 +299,7 @@ impl Writer {
     /// Publishes a block that was reserved: from here it belongs to the section.
     pub(crate) fn publish_reserved(&self, offset: u64, layout: Layout) -> Result {
         self.reserve(1)?;
+        self.ctx_mut().note_raw(offset);
         let mapping = self.mapping();
         let slab = mapping.slab_of(offset);
         let state = mapping.state(slab);

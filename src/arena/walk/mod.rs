@@ -26,7 +26,7 @@ mod walker;
 
 pub(super) use containers::check_holder;
 pub(super) use frozen::is_frozen;
-pub(super) use owned::free_owned;
+pub(super) use owned::{free_owned, owned};
 pub(super) use plan::{Plan, Purpose};
 pub(super) use rest::is_at_rest;
 pub(super) use walker::{Edge, Visitor, Walk};

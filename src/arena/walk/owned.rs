@@ -35,7 +35,7 @@ pub(in crate::arena) fn free_owned(
 }
 
 /// All blocks that the value owns, each after its owner's.
-fn owned(mapping: &Mapping, schema: &Schema, value: u64) -> Vec<Edge> {
+pub(in crate::arena) fn owned(mapping: &Mapping, schema: &Schema, value: u64) -> Vec<Edge> {
     struct Edges(Vec<Edge>);
     impl Visitor for Edges {
         fn owned(&mut self, edge: Edge) {
