@@ -129,6 +129,22 @@ impl Front {
         (0..self.slots_high()).find(|&slot| self.thread_in(slot) == Some(thread))
     }
 
+    /// What the slots say that somebody has, for people to read.
+    pub(crate) fn taken_slots(&self) -> String {
+        let mut text = String::new();
+        for slot in 0..self.slots_high() {
+            let [claim, lease, log] =
+                [Word::Claim, Word::Lease, Word::Log].map(|word| self.slot(slot, word));
+            let life = self.life(slot);
+            if claim != 0 || life != 0 {
+                text += &format!(
+                    "\nslot {slot}: claim {claim:#x}, life {life:#x}, lease {lease:#x}, log {log:#x}"
+                );
+            }
+        }
+        text
+    }
+
     /// A slot that is being recovered, and the slot that does it.
     pub(crate) fn recovery(&self) -> Option<(u64, u64)> {
         (0..self.slots_high()).find_map(|dead| {

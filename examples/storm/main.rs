@@ -199,7 +199,7 @@ fn storm(name: &str, plan: Plan) -> Result<String> {
             crowd.fill(&mut random)?;
         }
         crowd.kill_all();
-        await_solitude(&arena)?;
+        await_solitude(&arena, &front)?;
         world.verify(&arena)?;
         score.checks += 1;
         println!("{}", score.text(plan));
@@ -231,7 +231,7 @@ fn one_death(
 }
 
 /// Waits until the children that killed workers had forked are dead too.
-fn await_solitude(arena: &Arena) -> Result {
+fn await_solitude(arena: &Arena, front: &Front) -> Result {
     let began = Instant::now();
     loop {
         arena.reap()?;
@@ -243,7 +243,8 @@ fn await_solitude(arena: &Arena) -> Result {
             }
         }
         if began.elapsed() > SOLITUDE {
-            return Err("children of killed workers do not end".into());
+            let taken = front.taken_slots();
+            return Err(format!("children of killed workers do not end:{taken}").into());
         }
         std::thread::sleep(Duration::from_millis(1));
     }

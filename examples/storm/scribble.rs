@@ -2,7 +2,8 @@
 //! words, the heap's tables. Workers may get errors; nothing may crash, and nothing may hang.
 //!
 //! The workers keep plain numbers only: a container trusts its header, and a heap that gives a
-//! block out twice lets others write there. What is *not* written to: the header's fixed part and
+//! block out twice lets others write there. They have no transactions: one that is to be undone ends
+//! its process, on purpose, where its journal names a block that nobody owns. What is *not* written to: the header's fixed part and
 //! its committed size, which say what memory there is; and a process's claim and its life word are
 //! not both overwritten, since then nobody can tell that it died.
 
@@ -23,7 +24,7 @@ use std::{
 /// How long one arena is scribbled over.
 const ROUND: Duration = Duration::from_millis(1200);
 /// Far above the longest time that any operation waits for.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(120);
 
 /// What came of it.
 #[derive(Default)]
