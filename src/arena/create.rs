@@ -6,6 +6,7 @@
 use super::{Arena, Options, open};
 use crate::{
     error::{Error, Result},
+    journal,
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
@@ -90,6 +91,7 @@ pub(super) fn map_memory(bytes: u64) -> Result<MmapRaw> {
 pub(super) fn prepare_process() -> Result {
     os::process::prepare()
         .and_then(|()| mapping::prepare())
+        .and_then(|()| journal::prepare())
         .map_err(|source| Error::os("map memory for this process", source))
 }
 

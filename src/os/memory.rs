@@ -6,7 +6,7 @@
 use std::{
     ffi::c_void,
     io, ptr,
-    sync::atomic::{AtomicPtr, Ordering::*},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering::*},
 };
 
 use rustix::{
@@ -140,6 +140,32 @@ impl WipedPage {
             Ok(_) => Ok(fresh.leak()),
             Err(theirs) => Ok(theirs),
         }
+    }
+}
+
+/// A lock of this process that is free in a forked child: its word begins the page.
+pub(crate) struct ProcessLock(&'static AtomicU32);
+
+impl ProcessLock {
+    /// Takes the lock, for a few steps.
+    ///
+    /// # Panics
+    ///
+    /// If the page is not there yet, and cannot be made.
+    pub(crate) fn take(page: &'static WipedPage) -> Self {
+        let word: *mut AtomicU32 = page.get().expect("no memory for one page").cast();
+        // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
+        let word = unsafe { &*word };
+        while word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        ProcessLock(word)
+    }
+}
+
+impl Drop for ProcessLock {
+    fn drop(&mut self) {
+        self.0.store(0, Release);
     }
 }
 

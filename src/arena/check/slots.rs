@@ -57,13 +57,6 @@ impl Check<'_> {
                 format_args!("expected no block in doubt without a journal, found {doubt:#x}"),
             );
         }
-        if is_dead(mapping, index) && !claimed && index >= reserved_slots(mapping) {
-            self.wrong(
-                Kind::Slot,
-                place(offset_of!(Slot, claim)),
-                format_args!("expected a dead slot to be claimed, found it free"),
-            );
-        }
         self.permits(index, claimed);
     }
 
