@@ -2,7 +2,7 @@
 
 use super::{Check, Kind};
 use crate::{
-    journal::{LogReader, is_dead, reserved_slots},
+    journal::{LogReader, reserved_slots},
     layout::{EntryKind, LogPosition, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag},
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
