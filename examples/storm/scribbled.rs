@@ -278,21 +278,23 @@ pub(crate) fn inspect(arguments: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     };
     crash_on_unknown_panics();
-    if let Ok(arena) = Arena::open_named(name) {
-        let _ = arena.reap();
-        let _ = arena.roots();
-        let _ = format!("{:?}", arena.stats());
-        let _ = arena.check().to_string();
-        let mut random = Random::new(7);
-        if let Ok(plain) = Plain::create(&arena) {
-            for _ in 0..50 {
-                let done = catch_unwind(AssertUnwindSafe(|| one(&arena, &plain, &mut random)));
-                if matches!(done, Ok(Err(Error::NoSlots { .. }))) {
-                    // Each further attempt takes seconds.
-                    break;
-                }
-            }
+    let _ = look_at(name);
+    ExitCode::SUCCESS
+}
+
+fn look_at(name: &str) -> Result {
+    let arena = Arena::open_named(name)?;
+    let _ = format!("{:?}", arena.stats());
+    let _ = arena.check().to_string();
+    let _ = arena.reap();
+    let plain = Plain::create(&arena)?;
+    let mut random = Random::new(7);
+    for _ in 0..50 {
+        let done = catch_unwind(AssertUnwindSafe(|| one(&arena, &plain, &mut random)));
+        if matches!(done, Ok(Err(Error::NoSlots { .. }))) {
+            // Each further attempt takes seconds.
+            break;
         }
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
