@@ -46,3 +46,42 @@ pub(super) fn pass<R>(mapping: &Mapping, slot: usize, f: impl FnOnce() -> R) -> 
     let _ = file::unlock_byte(own, byte);
     Ok(Some(done))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Arena,
+        os::testing::{Child, sleep_for_ever},
+    };
+    use std::{io::Read, io::Write, os::unix::net::UnixStream, sync::atomic::Ordering::*};
+
+    /// The claim is one of another PID namespace: nothing but the gate tells what became of it.
+    #[test]
+    fn a_claim_is_freed_when_its_claimant_dies_in_the_gate() {
+        const SLOT: usize = 5;
+        let mut options = Arena::options();
+        let arena = options.max_size(1 << 20).slots(8).anonymous().unwrap();
+        let mapping = arena.mapping();
+        mapping
+            .header()
+            .slots_high
+            .fetch_max(SLOT as u32 + 1, AcqRel);
+        let claim = || mapping.slot(SLOT).claim.load(Acquire);
+        let (near, far) = UnixStream::pair().unwrap();
+        let child = Child::fork(|| {
+            let _ = pass(mapping, SLOT, || {
+                mapping.slot(SLOT).claim.store(7, Release);
+                (&far).write_all(&[0]).unwrap();
+                sleep_for_ever()
+            });
+        });
+        (&near).read_exact(&mut [0]).unwrap();
+        arena.reap().unwrap();
+        assert_eq!(claim(), 7);
+        assert!(pass(mapping, SLOT, || ()).unwrap().is_none());
+        child.kill();
+        arena.reap().unwrap();
+        assert_eq!(claim(), 0);
+    }
+}
