@@ -333,6 +333,30 @@ fn addresses_are_few() {
     });
 }
 
+/// It may not open the file again, and uses what it inherited.
+#[test]
+fn a_child_gives_up_its_rights() {
+    let scratch = Scratch::new("rights");
+    in_a_child(|| {
+        let path = scratch.0.join("arena");
+        // SAFETY: nobody else uses the file.
+        let arena = unsafe { options().create(&path) }?;
+        let roots = Roots::of(&arena)?;
+        Forked::run(|| {
+            // SAFETY: a child of one thread; without rights to do so nothing changes.
+            unsafe { (libc::setgid(65534), libc::setuid(65534)) };
+            i32::from(roots.write(100).is_err())
+        })
+        .succeed();
+        expect(
+            "what the child wrote",
+            roots.book.lock()?.numbers.len() == 100,
+        )?;
+        drop((roots, arena));
+        is_usable(&path)
+    });
+}
+
 /// Makes system calls fail with `ENOSYS` in this process for ever. False if that is impossible.
 fn forbid(calls: &[libc::c_long]) -> bool {
     let statement = |code: u32, jf: u8, k: u32| libc::sock_filter {

@@ -3,7 +3,8 @@
 //!
 //! It is a lock on a byte of the file, which the kernel drops when its holder dies, in whatever PID
 //! namespace. Of threads of one process, which the kernel does not tell apart there, one at a time
-//! goes through any gate.
+//! goes through any gate. (A child that cannot open the file anew is not told from its parent either:
+//! so who frees a claim asks for its process, too, where it can.)
 
 use crate::{
     error::{Error, Result},
@@ -36,7 +37,7 @@ pub(super) fn pass<R>(mapping: &Mapping, slot: usize, f: impl FnOnce() -> R) -> 
         return Ok(Some(f()));
     };
     let os = |source| Error::os("lock the arena's file", source);
-    let own = locks.of_this_process().map_err(os)?;
+    let own = locks.of_this_process_or_its_parent();
     let byte = FIRST_BYTE + slot as u64;
     if !file::try_lock_byte(own, byte, Hold::Exclusive).map_err(os)? {
         return Ok(None);

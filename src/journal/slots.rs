@@ -48,13 +48,19 @@ impl Claim {
         Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespaces & 0xffff))
     }
 
+    /// Whether the claim is of a process that this one cannot judge.
+    fn is_foreign(self) -> bool {
+        let namespaces = namespaces();
+        namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff
+    }
+
     /// Whether the process that made this claim is certainly gone. One in another namespace cannot
     /// be judged, and counts as there; so does one that this process cannot see.
     pub(crate) fn is_gone(self) -> bool {
-        let namespaces = namespaces();
-        if namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff {
+        if self.is_foreign() {
             return false;
         }
+        let namespaces = namespaces();
         let pid = (self.0 >> 42) as u32;
         match process::fate(pid) {
             Fate::There(start) => Claim::new(pid, start, namespaces) != self,
@@ -206,7 +212,8 @@ pub(super) fn free_lifeless(mapping: &Mapping, slot: usize) -> Result<bool> {
         return Ok(false);
     }
     let freed = gate::pass(mapping, slot, || {
-        let found = lifeless();
+        let claimant = Claim(claim.load(Acquire));
+        let found = lifeless() && (claimant.is_foreign() || claimant.is_gone());
         if found {
             claim.store(0, Release);
         }
