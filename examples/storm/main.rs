@@ -8,22 +8,33 @@
 //! After each kill there is a quiet phase: nobody is started anew until every survivor has made
 //! progress, since a storm that respawns at once hides hangs. After each round all workers are
 //! killed, the arena is checked, and its contents are compared with what must hold.
+//!
+//! * `--stop`: now and then a worker is stopped for some seconds, and must not be taken for dead;
+//! * `--namespaces`: each worker is process 1 of a PID namespace of its own;
+//! * `--recoverers`: who recovers the dead is killed over it;
+//! * `--scribble`: another process writes nonsense over slots, journals, lock words and the heap's
+//!   tables, see `scribble.rs`.
 
+mod crowd;
+mod front;
+mod scribble;
+mod scribbled;
 mod worker;
 mod world;
 
-use sharena::Arena;
+use crowd::Crowd;
+use front::Front;
+use sharena::{Arena, Result};
 use std::{
-    process::{Child, Command, ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 use world::World;
 
 /// Kills between two checks of the whole arena.
 const ROUND: u64 = 50;
-/// Survivors that make no progress for so long are stuck. Far above what is promised, since the
-/// machine may be busy with other things.
-const STUCK: Duration = Duration::from_secs(10);
+/// For so long the children of killed workers may take to end.
+const SOLITUDE: Duration = Duration::from_secs(20);
 
 /// What to do, from the command line.
 #[derive(Clone, Copy)]
@@ -31,16 +42,21 @@ struct Plan {
     kills: u64,
     workers: usize,
     seed: u64,
-    /// Stop a worker for some seconds now and then: it must not be taken for dead.
     stop: bool,
+    namespaces: bool,
+    recoverers: bool,
+    scribble: bool,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, name, number, seed] = arguments.as_slice()
-        && mode == "--worker"
-    {
-        return worker::run(name, number, seed);
+    match arguments.first().map(String::as_str) {
+        Some("--worker" | "--alone") => return worker::run(&arguments),
+        Some("--scribbler") => return scribble::run(&arguments),
+        Some("--scribbled") => return scribbled::run(&arguments),
+        Some("--inspector") => return scribbled::inspect(&arguments),
+        Some("--nothing") => return ExitCode::SUCCESS,
+        _ => {}
     }
     let outcome = plan(&arguments).and_then(|plan| {
         let name = format!("storm-{}", std::process::id());
@@ -60,12 +76,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn plan(arguments: &[String]) -> Result<Plan, String> {
+const USAGE: &str = "expected --kills N, --workers W, --seed S, and one of --stop, --namespaces, \
+                     --recoverers, --scribble";
+
+fn plan(arguments: &[String]) -> std::result::Result<Plan, String> {
     let mut plan = Plan {
         kills: 500,
         workers: 4,
         seed: u64::from(std::process::id()),
         stop: false,
+        namespaces: false,
+        recoverers: false,
+        scribble: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -81,12 +103,14 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "--workers" => plan.workers = number()?.clamp(2, 32) as usize,
             "--seed" => plan.seed = number()?,
             "--stop" => plan.stop = true,
-            _ => {
-                return Err(format!(
-                    "unknown argument {argument}: expected --kills N, --workers W, --seed S, --stop"
-                ));
-            }
+            "--namespaces" => plan.namespaces = true,
+            "--recoverers" => plan.recoverers = true,
+            "--scribble" => plan.scribble = true,
+            _ => return Err(format!("unknown argument {argument}: {USAGE}")),
         }
+    }
+    if plan.namespaces && (plan.recoverers || plan.stop) {
+        return Err("--namespaces hides which worker a slot belongs to: use it alone".into());
     }
     Ok(plan)
 }
@@ -107,41 +131,107 @@ impl Random {
     }
 }
 
-fn storm(name: &str, plan: Plan) -> sharena::Result<String> {
+/// What happened so far.
+#[derive(Default)]
+struct Score {
+    kills: u64,
+    checks: u64,
+    worst: Duration,
+    stops: u64,
+    stopped_in_a_section: u64,
+    cut: u64,
+}
+
+impl Score {
+    fn waited(&mut self, time: Duration) {
+        self.worst = self.worst.max(time);
+    }
+
+    fn text(&self, plan: Plan) -> String {
+        let mut text = format!(
+            "{} kills, {} checks, worst wait of survivors {:.1?}",
+            self.kills, self.checks, self.worst
+        );
+        if plan.stop {
+            text += &format!(
+                ", {} stopped ({} in a section) and none taken for dead",
+                self.stops, self.stopped_in_a_section
+            );
+        }
+        if plan.recoverers {
+            text += &format!(", {} recoveries cut", self.cut);
+        }
+        text
+    }
+}
+
+fn storm(name: &str, plan: Plan) -> Result<String> {
+    if plan.scribble {
+        let mut random = Random::new(plan.seed);
+        let outcome = scribble::storm(plan.kills, plan.workers, &mut random)?;
+        return Ok(format!("ok: {outcome}"));
+    }
+    if plan.namespaces && !crowd::namespaces_are_permitted() {
+        return Ok("ok: PID namespaces are not permitted here: nothing was done".into());
+    }
     let arena = Arena::options().max_size(1 << 30).slots(64).named(name)?;
+    let path = arena.path().ok_or("a named arena has a path")?;
+    let front = Front::map(path)?;
     let world = World::create(&arena)?;
     let mut random = Random::new(plan.seed);
-    let mut crowd = Crowd::new(name, plan);
-    let (mut killed, mut worst) = (0, Duration::ZERO);
+    let mut crowd = Crowd::new(name, plan.workers, plan.namespaces);
+    let mut score = Score::default();
     let started = Instant::now();
-    while killed < plan.kills {
-        crowd.fill(&mut random);
+    while score.kills < plan.kills {
+        crowd.fill(&mut random)?;
         crowd.await_progress(&world)?;
-        for _ in 0..ROUND.min(plan.kills - killed) {
+        let end = plan.kills.min(score.kills + ROUND);
+        while score.kills < end {
             std::thread::sleep(Duration::from_micros(random.below(3000)));
-            crowd.kill(random.below(plan.workers as u64) as usize);
-            killed += 1;
-            worst = worst.max(crowd.await_progress(&world)?);
+            one_death(plan, &mut crowd, &front, &mut random, &mut score);
+            score.waited(crowd.await_progress(&world)?);
             if plan.stop && random.below(25) == 0 {
-                worst = worst.max(crowd.stop_one(&mut random, &world)?);
+                score.stops += 1;
+                let in_a_section = crowd.stop_one(&front, &mut random)?;
+                score.stopped_in_a_section += u64::from(in_a_section);
+                score.waited(crowd.await_progress(&world)?);
             }
-            crowd.fill(&mut random);
+            crowd.fill(&mut random)?;
         }
         crowd.kill_all();
-        await_solitude(&arena)?;
+        await_solitude(&arena, &front)?;
         world.verify(&arena)?;
-        println!("{killed} kills, worst wait of survivors {worst:.1?}, arena in order");
+        score.checks += 1;
+        println!("{}", score.text(plan));
     }
     Ok(format!(
-        "ok: {killed} kills of {} workers, {} operations, worst wait {worst:.1?}, {:.1?} in all",
+        "ok: {}, {} workers, {} operations, {:.1?} in all",
+        score.text(plan),
         plan.workers,
         world.operations(),
         started.elapsed()
     ))
 }
 
+fn one_death(
+    plan: Plan,
+    crowd: &mut Crowd<'_>,
+    front: &Front,
+    random: &mut Random,
+    score: &mut Score,
+) {
+    if plan.recoverers {
+        let (kills, cut) = crowd.kill_recoverers(front, random);
+        score.kills += kills;
+        score.cut += cut;
+    } else {
+        crowd.kill(random.below(plan.workers as u64) as usize);
+        score.kills += 1;
+    }
+}
+
 /// Waits until the children that killed workers had forked are dead too.
-fn await_solitude(arena: &Arena) -> sharena::Result {
+fn await_solitude(arena: &Arena, front: &Front) -> Result {
     let began = Instant::now();
     loop {
         arena.reap()?;
@@ -152,95 +242,10 @@ fn await_solitude(arena: &Arena) -> sharena::Result {
                 return Ok(());
             }
         }
-        if began.elapsed() > STUCK {
-            return Err("children of killed workers do not end".into());
+        if began.elapsed() > SOLITUDE {
+            let taken = front.taken_slots();
+            return Err(format!("children of killed workers do not end:{taken}").into());
         }
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// The workers.
-struct Crowd<'n> {
-    name: &'n str,
-    workers: Vec<Option<Child>>,
-}
-
-impl<'n> Crowd<'n> {
-    fn new(name: &'n str, plan: Plan) -> Self {
-        let workers = (0..plan.workers).map(|_| None).collect();
-        Crowd { name, workers }
-    }
-
-    /// Starts a worker in each empty place.
-    fn fill(&mut self, random: &mut Random) {
-        for (number, place) in self.workers.iter_mut().enumerate() {
-            if place.is_some() {
-                continue;
-            }
-            let seed = random.below(u64::MAX);
-            let child = Command::new(std::env::current_exe().expect("own path"))
-                .args([
-                    "--worker",
-                    self.name,
-                    &number.to_string(),
-                    &seed.to_string(),
-                ])
-                .stdin(Stdio::null())
-                .spawn();
-            *place = Some(child.expect("a worker starts"));
-        }
-    }
-
-    fn kill(&mut self, number: usize) {
-        if let Some(mut child) = self.workers[number].take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    fn kill_all(&mut self) {
-        for number in 0..self.workers.len() {
-            self.kill(number);
-        }
-    }
-
-    /// Waits until every living worker has done something; says how long the slowest took.
-    fn await_progress(&mut self, world: &World) -> sharena::Result<Duration> {
-        let before: Vec<u64> = (0..self.workers.len()).map(|n| world.progress(n)).collect();
-        let began = Instant::now();
-        for (number, &before) in before.iter().enumerate() {
-            while self.workers[number].is_some() && world.progress(number) == before {
-                if let Some(child) = &mut self.workers[number]
-                    && let Ok(Some(status)) = child.try_wait()
-                {
-                    return Err(format!("worker {number} ended by itself: {status}").into());
-                }
-                if began.elapsed() > STUCK {
-                    return Err(format!("worker {number} makes no progress").into());
-                }
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        }
-        Ok(began.elapsed())
-    }
-
-    /// Stops a worker for a while. It may hold a lock: then others wait, and must not take it.
-    fn stop_one(&mut self, random: &mut Random, world: &World) -> sharena::Result<Duration> {
-        let number = random.below(self.workers.len() as u64) as usize;
-        if let Some(child) = &self.workers[number] {
-            let pid = child.id() as i32;
-            // SAFETY: signals to a child of ours that was not waited for.
-            unsafe { libc::kill(pid, libc::SIGSTOP) };
-            std::thread::sleep(Duration::from_secs(1));
-            // SAFETY: as above.
-            unsafe { libc::kill(pid, libc::SIGCONT) };
-        }
-        self.await_progress(world)
-    }
-}
-
-impl Drop for Crowd<'_> {
-    fn drop(&mut self) {
-        self.kill_all();
     }
 }

@@ -7,7 +7,15 @@ use crate::{
 use sharena::{Arena, Error, Result, collections::Vec, sync::Mutex};
 use std::{process::ExitCode, time::Duration};
 
-pub(crate) fn run(name: &str, number: &str, seed: &str) -> ExitCode {
+/// Runs with the arguments mode, arena, number, seed.
+pub(crate) fn run(arguments: &[std::string::String]) -> ExitCode {
+    let [mode, name, number, seed] = arguments else {
+        return ExitCode::FAILURE;
+    };
+    if mode == "--alone" && std::process::id() != 1 {
+        eprintln!("a worker is not alone in its namespace");
+        return ExitCode::FAILURE;
+    }
     match work(name, number, seed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -23,13 +31,15 @@ fn work(name: &str, number: &str, seed: &str) -> Result {
     let arena = Arena::named(name)?;
     let world = World::create(&arena)?;
     loop {
-        match random.below(40) {
-            0..14 => transfer(&arena, &world, &mut random)?,
+        match random.below(42) {
+            0..9 => transfer(&arena, &world, &mut random)?,
+            9..14 => transact(&arena, &world, &mut random)?,
             14..22 => write(&world, &mut random)?,
             22..25 => count(&world, &mut random)?,
-            25..32 => link(&arena, &world, &mut random)?,
-            32..36 => take_a_permit(&world, &mut random)?,
-            36..39 => name_and_unname(&arena, &mut random)?,
+            25..27 => recount(&world, &mut random)?,
+            27..34 => link(&arena, &world, &mut random)?,
+            34..38 => take_a_permit(&world, &mut random)?,
+            38..41 => name_and_unname(&arena, &mut random)?,
             _ => fork_one(&arena, &world, &mut random)?,
         }
         world.note_progress(number);
@@ -58,6 +68,34 @@ fn transfer(arena: &Arena, world: &World, random: &mut Random) -> Result {
     match moved {
         // Taking the locks in another order is asking for it: nothing was changed then.
         Err(Error::Deadlock { .. }) => Ok(()),
+        done => done,
+    }
+}
+
+/// The same in a transaction, which is undone where an account has not enough, and for no reason.
+fn transact(arena: &Arena, world: &World, random: &mut Random) -> Result {
+    let (from, to) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
+    let amount = random.below(100) as i64;
+    let (order, whim) = (random.below(2), random.below(4));
+    let moved = arena.transaction(|tx| {
+        let (mut left, mut right) = match order {
+            0 => (tx.lock(&world.left)?, tx.lock(&world.right)?),
+            _ => {
+                let right = tx.lock(&world.right)?;
+                (tx.lock(&world.left)?, right)
+            }
+        };
+        let balance = right.get(&from).copied().unwrap_or(0);
+        right.remove(&from);
+        *left.entry(to).or_default()? += amount;
+        if balance < amount || whim == 0 {
+            return Err(Error::WouldBlock);
+        }
+        right.insert(from, balance - amount)?;
+        Ok(())
+    });
+    match moved {
+        Err(Error::WouldBlock | Error::Deadlock { .. }) => Ok(()),
         done => done,
     }
 }
@@ -100,6 +138,19 @@ fn count(world: &World, random: &mut Random) -> Result {
         let number = random.below(1 << 40);
         book.numbers.push(number)?;
         book.sum = book.sum.wrapping_add(number);
+    }
+    Ok(())
+}
+
+/// Every number changes: a long journal, which takes long to undo.
+fn recount(world: &World, random: &mut Random) -> Result {
+    let mut book = world.book.lock()?;
+    let less = random.below(1 << 20);
+    let book = &mut *book;
+    for number in book.numbers.iter_mut() {
+        let fewer = number.saturating_sub(less);
+        book.sum = book.sum.wrapping_sub(*number - fewer);
+        *number = fewer;
     }
     Ok(())
 }

@@ -6,10 +6,11 @@
 use super::{Arena, Options, open};
 use crate::{
     error::{Error, Result},
+    journal,
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
-    mapping::{Access, Backing, Locks, Mapping, register},
+    mapping::{self, Access, Backing, Locks, Mapping, register},
     os,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -24,6 +25,7 @@ use std::{
 const SMALLEST_RESERVATION: u64 = 1 << 20;
 
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
+    prepare_process()?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -50,6 +52,7 @@ pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
 }
 
 pub(super) fn anonymous(options: &Options) -> Result<Arena> {
+    prepare_process()?;
     let file =
         os::file::memfd("sharena").map_err(|source| Error::os("create a memory file", source))?;
     build(options, &file)?;
@@ -59,6 +62,7 @@ pub(super) fn anonymous(options: &Options) -> Result<Arena> {
 }
 
 pub(super) fn in_memory(options: &Options) -> Result<Arena> {
+    prepare_process()?;
     let geometry = options.geometry(options.maximum(true))?;
     let map = map_memory(geometry.maximum)?;
     // SAFETY: fresh zeroed memory of the arena's whole size, which nobody else knows.
@@ -80,6 +84,15 @@ pub(super) fn map_memory(bytes: u64) -> Result<MmapRaw> {
             requested: bytes,
             source,
         })
+}
+
+/// Allocates what this process needs for its first arena: later there is nobody to tell that there is
+/// no memory for it.
+pub(super) fn prepare_process() -> Result {
+    os::process::prepare()
+        .and_then(|()| mapping::prepare())
+        .and_then(|()| journal::prepare())
+        .map_err(|source| Error::os("map memory for this process", source))
 }
 
 /// The slabs that are committed from the start.

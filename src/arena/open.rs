@@ -62,6 +62,7 @@ fn refused(path: &Path, source: io::Error) -> Error {
 
 /// Opens the arena in an open file.
 pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Result<Arena> {
+    create::prepare_process()?;
     let length = check_file(options, &file, path.as_deref())?;
     let identity = identity(&file)?;
     if let Some(mapping) = find_file(identity, options.access) {
@@ -98,6 +99,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
 
 /// Opens a copy of an arena's bytes in ordinary memory.
 pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
+    create::prepare_process()?;
     let length = image.len() as u64;
     let mut bytes = [0u8; size_of::<Header>()];
     let found = image.get(..bytes.len()).ok_or(Error::Truncated {

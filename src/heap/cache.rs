@@ -172,10 +172,21 @@ impl Cache {
     fn untake(&mut self, mapping: &Mapping, blocks: &[u64], class: usize) {
         for &offset in blocks {
             let slab = mapping.slab_of(offset);
+            // In a damaged arena a block may have come from a slab that is not this cache's.
+            let Some(place) = self.place_of(slab, class) else {
+                continue;
+            };
             let state = SlabState::new(SlabKind::Owned, class, self.slot, 0);
             let block = mapping.block_in(slab, state, offset);
-            self.freed(mapping, self.place[slab], block.word(), block.bit());
+            self.freed(mapping, place, block.word(), block.bit());
         }
+    }
+
+    /// Where an own slab of that class is in `owned`.
+    fn place_of(&self, slab: usize, class: usize) -> Option<u32> {
+        let place = *self.place.get(slab)?;
+        let owned = self.owned.get(place as usize)?;
+        (owned.class as usize == class).then_some(place)
     }
 
     /// Notes that blocks of an own slab are not taken any more.

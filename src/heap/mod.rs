@@ -46,9 +46,7 @@ impl Mapping {
         match state.kind() {
             Some(SlabKind::Owned | SlabKind::Abandoned) => {
                 let block = self.block_in(slab, state, offset);
-                let exact = block.index < self.blocks_of(block.class)
-                    && self.offset_of_block(block) == offset;
-                exact
+                self.begins_at(block, offset)
                     .then_some(Allocation::Block { block, state })
                     .ok_or(foreign)
             }

@@ -68,6 +68,13 @@ impl Mapping {
         }
     }
 
+    /// Whether the block lies in its slab and begins at `offset`: the class was read from a state
+    /// word, and the offset came from elsewhere.
+    #[inline]
+    pub(crate) fn begins_at(&self, block: Block, offset: u64) -> bool {
+        block.index < self.blocks_of(block.class) && self.offset_of_block(block) == offset
+    }
+
     /// The offset of a block.
     #[inline(always)]
     pub(crate) fn offset_of_block(&self, block: Block) -> u64 {

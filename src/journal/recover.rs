@@ -8,15 +8,14 @@
 //! 2. the immediate journal, then the section's: undone, or its frees finished; empty; doubt 0;
 //! 3. generation + 1 and wake all: from here the dead one's locks are free;
 //! 4. permits, slabs;
-//! 5. life word 0, claim 0, lease 0, in this order.
+//! 5. claim 0, life word 0, lease 0, in this order.
 //!
 //! Recovery never allocates from the arena and never waits for a user's lock.
 
 use super::{
-    immediate, replay,
+    gate, immediate, replay,
     slots::{
-        Claim, claim_reserved, next_generation, release_slot, release_slot_of, reserved_slots,
-        tag_of,
+        Claim, Lived, claim_reserved, free_lifeless, leave, next_generation, reserved_slots, tag_of,
     },
 };
 use crate::{
@@ -80,15 +79,11 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
             release_slabs(mapping, dead);
         }
         mapping.slot(dead).waits.store(0, Relaxed);
-        let claimant = mapping.slot(dead).claim.load(Acquire);
-        if !mutant::is(Mutant::ClaimBeforeLife) {
-            mapping.life(dead).store(0, Release);
-        }
-        release_slot_of(mapping, dead, Claim(claimant));
+        // Nobody claims it before it has no life either: a claim without a life is found in the
+        // gate only where a claimant died.
+        mapping.slot(dead).claim.store(0, Release);
+        mapping.life(dead).store(0, Release);
         mutant::here("a slot was left");
-        if mutant::is(Mutant::ClaimBeforeLife) {
-            mapping.life(dead).store(0, Release);
-        }
         if mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);
         }
@@ -162,15 +157,15 @@ pub(crate) fn recover_all(mapping: &Mapping) -> Result {
         return Ok(());
     }
     os::process::with_signals_blocked(|| {
-        let Some((slot, life)) = enter_reserved(mapping)? else {
+        let Some(lived) = enter_reserved(mapping)? else {
             // Others are recovering: that is as good.
             return Ok(());
         };
-        let by = tag_of(mapping, slot);
+        let by = tag_of(mapping, lived.slot);
         for dead in reserved..mapping.slots_high() {
             recover(mapping, dead, by, Depth::All);
         }
-        leave_reserved(mapping, slot, life);
+        leave_reserved(mapping, lived);
         Ok(())
     })
 }
@@ -191,71 +186,52 @@ pub(crate) fn resolve_all(mapping: &Mapping) -> Result<bool> {
 }
 
 /// Enters a slot reserved for recoverers, if there is one that nobody lives in.
-fn enter_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::LifeNode>)>> {
-    let claimed = claim_reserved(mapping).or_else(|| take_claim(mapping));
-    let Some(slot) = claimed else {
-        return take_dead_reserved(mapping);
-    };
-    match link_life(mapping, slot) {
-        Ok(life) => Ok(Some((slot, life))),
-        Err(error) => {
-            release_slot(mapping, slot);
-            Err(error)
-        }
+fn enter_reserved(mapping: &Mapping) -> Result<Option<Lived>> {
+    if let Some(lived) = claim_reserved(mapping)? {
+        return Ok(Some(lived));
     }
+    free_all_lifeless(mapping, 0..reserved_slots(mapping))?;
+    if let Some(lived) = claim_reserved(mapping)? {
+        return Ok(Some(lived));
+    }
+    (0..reserved_slots(mapping))
+        .find_map(|slot| take_dead(mapping, slot).transpose())
+        .transpose()
+}
+
+fn free_all_lifeless(mapping: &Mapping, mut slots: std::ops::Range<usize>) -> Result {
+    slots.try_for_each(|slot| free_lifeless(mapping, slot).map(drop))
 }
 
 /// The reverse. The generation moves on, since leases named it.
-fn leave_reserved(mapping: &Mapping, slot: usize, life: Option<life::LifeNode>) {
-    next_generation(&mapping.slot(slot).generation);
-    unlink_life(mapping, slot, life);
-    release_slot(mapping, slot);
-}
-
-/// Takes over the claim of a reserved slot whose claimant died with no life word linked.
-fn take_claim(mapping: &Mapping) -> Option<usize> {
-    (0..reserved_slots(mapping)).find(|&slot| {
-        let claim = &mapping.slot(slot).claim;
-        let holder = claim.load(Acquire);
-        let mine = Claim::mine().0;
-        is_lifeless(mapping, slot, Claim(holder))
-            && claim
-                .compare_exchange(holder, mine, AcqRel, Relaxed)
-                .is_ok()
-    })
+fn leave_reserved(mapping: &Mapping, lived: Lived) {
+    next_generation(&mapping.slot(lived.slot).generation);
+    leave(mapping, lived);
 }
 
 /// Takes over the slot of a dead recoverer. It has no journal, no slab and no permit: nothing of it
 /// is to be resolved.
 ///
-/// Who links its own life word over the mark of the dead one has the slot, whatever the claim says:
-/// that works across PID namespaces, and a death right behind it marks the word again.
-fn take_dead_reserved(mapping: &Mapping) -> Result<Option<(usize, Option<life::LifeNode>)>> {
-    for slot in 0..reserved_slots(mapping) {
-        let mark = mapping.life(slot).load(Acquire);
-        if mark & life::OWNER_DIED == 0 {
-            continue;
-        }
-        if let Some(life) = link_life_over(mapping, slot, mark)? {
-            mapping.slot(slot).claim.store(Claim::mine().0, Release);
-            next_generation(&mapping.slot(slot).generation);
-            return Ok(Some((slot, life)));
-        }
+/// Who links its own life word over the mark of the dead one has the slot, whatever the claim says;
+/// a death right behind it marks the word again.
+fn take_dead(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
+    let mark = mapping.life(slot).load(Acquire);
+    if mark & life::OWNER_DIED == 0 {
+        return Ok(None);
     }
-    Ok(None)
-}
-
-/// Whether a slot was claimed by a process that is gone, and has no life: it died before it linked
-/// its life word, or after it had given everything back.
-///
-/// In this order: a process that is gone links no life word any more.
-fn is_lifeless(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
-    let gone = || claim.is_gone() || mutant::is(Mutant::ReapLiving);
-    claim.0 != 0 && gone() && mapping.life(slot).load(Acquire) == 0
+    let taken = gate::pass(mapping, slot, || {
+        let Some(life) = link_life_over(mapping, slot, mark)? else {
+            return Ok(None);
+        };
+        mapping.slot(slot).claim.store(Claim::mine().0, Release);
+        next_generation(&mapping.slot(slot).generation);
+        Ok(Some(Lived { slot, life }))
+    });
+    taken?.unwrap_or(Ok(None))
 }
 
 /// Makes the kernel mark the slot's life word when the calling thread dies.
-pub(crate) fn link_life(mapping: &Mapping, slot: usize) -> Result<Option<life::LifeNode>> {
+pub(super) fn link_life(mapping: &Mapping, slot: usize) -> Result<Option<life::LifeNode>> {
     match &mapping.backing {
         Backing::File { file, .. } => {
             let (at, page) = page_of(mapping, slot);
@@ -305,9 +281,9 @@ fn unwatched(source: std::io::Error) -> Error {
     Error::os("have the kernel watch over this thread", source)
 }
 
-/// The reverse: the life word says that nobody is there, and the kernel forgets it.
-pub(crate) fn unlink_life(mapping: &Mapping, slot: usize, node: Option<life::LifeNode>) {
-    mapping.life(slot).store(0, Release);
+/// The reverse: the life word says `last`, that nobody is there, and the kernel forgets it.
+pub(super) fn unlink_life(mapping: &Mapping, slot: usize, last: u32, node: Option<life::LifeNode>) {
+    mapping.life(slot).store(last, Release);
     if let Some(node) = node {
         // SAFETY: linked by this thread in this process.
         unsafe { node.unlink() };
@@ -337,16 +313,13 @@ pub(crate) fn reap(mapping: &Mapping) -> Result<usize> {
     let before = taken(mapping);
     resolve_all(mapping)?;
     os::process::with_signals_blocked(|| {
-        while let Some((slot, life)) = take_dead_reserved(mapping)? {
-            leave_reserved(mapping, slot, life);
+        // Each once: one that cannot be left is dead again.
+        for slot in 0..reserved_slots(mapping) {
+            if let Some(lived) = take_dead(mapping, slot)? {
+                leave_reserved(mapping, lived);
+            }
         }
-        Ok::<_, Error>(())
+        free_all_lifeless(mapping, 0..mapping.slots_high())
     })?;
-    for slot in 0..mapping.slots_high() {
-        let claimant = Claim(mapping.slot(slot).claim.load(Acquire));
-        if is_lifeless(mapping, slot, claimant) {
-            release_slot_of(mapping, slot, claimant);
-        }
-    }
     Ok(before.saturating_sub(taken(mapping)))
 }

@@ -1,19 +1,24 @@
 //! Claiming and releasing slots.
 //!
-//! 1. The claim word goes from 0 to a word that names the claimant, by compare-and-swap. Only the
-//!    winner goes on.
-//! 2. The winner links its life word, which from then on the kernel marks at its death.
+//! In the slot's gate, so that one at a time does either:
 //!
-//! Killed between 1 and 2, the slot is lost until [`super::reap`] finds that the claimant has gone:
-//! the claim word tells process id, start time and PID namespace. Releasing is the reverse: life
-//! word 0, unlinked, claim word 0.
+//! 1. The claim word goes from 0 to a word that names the claimant.
+//! 2. The claimant links its life word, which from then on the kernel marks at its death.
+//!
+//! Killed between 1 and 2, the slot is lost until [`super::reap`] comes through its gate: who finds a
+//! claim without a life there knows that the claimant died. Releasing is the reverse: life word 0,
+//! unlinked, claim word 0.
 
+use super::gate;
 use crate::{
     error::{Error, Result},
     layout::Tag,
     mapping::Mapping,
     mutant::{self, Mutant},
-    os::process::{self, Fate},
+    os::{
+        life::{self, LifeNode},
+        process::{self, Fate},
+    },
 };
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -44,13 +49,19 @@ impl Claim {
         Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespaces & 0xffff))
     }
 
+    /// Whether the claim is of a process that this one cannot judge.
+    fn is_foreign(self) -> bool {
+        let namespaces = namespaces();
+        namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff
+    }
+
     /// Whether the process that made this claim is certainly gone. One in another namespace cannot
     /// be judged, and counts as there; so does one that this process cannot see.
     pub(crate) fn is_gone(self) -> bool {
-        let namespaces = namespaces();
-        if namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff {
+        if self.is_foreign() {
             return false;
         }
+        let namespaces = namespaces();
         let pid = (self.0 >> 42) as u32;
         match process::fate(pid) {
             Fate::There(start) => Claim::new(pid, start, namespaces) != self,
@@ -73,13 +84,49 @@ pub(crate) fn reserved_slots(mapping: &Mapping) -> usize {
     (mapping.geometry().slots / 32).max(1)
 }
 
-fn try_claim(mapping: &Mapping, slot: usize, claim: Claim) -> bool {
-    let stored = mapping.slot(slot);
-    stored.claim.load(Relaxed) == 0
-        && stored
-            .claim
-            .compare_exchange(0, claim.0, AcqRel, Relaxed)
-            .is_ok()
+/// A slot that a thread lives in.
+pub(crate) struct Lived {
+    pub(crate) slot: usize,
+    /// What the kernel knows of it; none in an arena that only this process has.
+    pub(crate) life: Option<LifeNode>,
+}
+
+/// Claims a slot, and links a life word, if it is free.
+fn try_enter(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
+    if !is_free(mapping, slot) {
+        return Ok(None);
+    }
+    let entered = gate::pass(mapping, slot, || {
+        let stored = &mapping.slot(slot).claim;
+        let claimed = is_free(mapping, slot)
+            && stored
+                .compare_exchange(0, Claim::mine().0, AcqRel, Relaxed)
+                .is_ok();
+        if !claimed {
+            return Ok(None);
+        }
+        begin(mapping, slot);
+        match super::link_life(mapping, slot) {
+            Ok(life) => Ok(Some(Lived { slot, life })),
+            Err(error) => {
+                stored.store(0, Release);
+                Err(error)
+            }
+        }
+    });
+    entered?.unwrap_or(Ok(None))
+}
+
+/// Whether nobody has the slot, and nothing is left of one who had it.
+fn is_free(mapping: &Mapping, slot: usize) -> bool {
+    mapping.slot(slot).claim.load(Acquire) == 0 && mapping.life(slot).load(Acquire) == 0
+}
+
+/// Enters the first of the slots that is free.
+fn enter_any(mapping: &Mapping, mut slots: impl Iterator<Item = usize>) -> Result<Option<Lived>> {
+    slots
+        .find_map(|slot| try_enter(mapping, slot).transpose())
+        .transpose()
 }
 
 /// Rounds of a millisecond for which a thread waits while others recover the dead,
@@ -87,17 +134,12 @@ const PATIENCE: u32 = 5000;
 /// and while they claim or leave slots, which takes them a few instructions.
 const LITTLE_PATIENCE: u32 = 50;
 
-/// Claims a slot for a thread to work with; recovers dead ones first if all are taken.
-pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
-    let claim = Claim::mine();
+/// Enters a slot for a thread to work with; recovers dead ones first if all are taken.
+pub(crate) fn claim_slot(mapping: &Mapping) -> Result<Lived> {
     let working = reserved_slots(mapping)..mapping.geometry().slots;
     for round in 0..PATIENCE {
-        if let Some(slot) = working
-            .clone()
-            .find(|&slot| try_claim(mapping, slot, claim))
-        {
-            begin(mapping, slot);
-            return Ok(slot);
+        if let Some(entered) = enter_any(mapping, working.clone())? {
+            return Ok(entered);
         }
         let dead = working.clone().any(|slot| super::is_dead(mapping, slot));
         if round > 0 && !dead {
@@ -117,12 +159,9 @@ pub(crate) fn claim_slot(mapping: &Mapping) -> Result<usize> {
     })
 }
 
-/// Claims one of the slots reserved for recovery.
-pub(crate) fn claim_reserved(mapping: &Mapping) -> Option<usize> {
-    let claim = Claim::mine();
-    let slot = (0..reserved_slots(mapping)).find(|&slot| try_claim(mapping, slot, claim))?;
-    begin(mapping, slot);
-    Some(slot)
+/// Enters one of the slots reserved for recovery.
+pub(super) fn claim_reserved(mapping: &Mapping) -> Result<Option<Lived>> {
+    enter_any(mapping, 0..reserved_slots(mapping))
 }
 
 /// Readies a slot that was just claimed.
@@ -146,17 +185,45 @@ pub(crate) fn tag_of(mapping: &Mapping, slot: usize) -> Tag {
     Tag::new(slot, mapping.slot(slot).generation.load(Acquire))
 }
 
-/// Lets go of a slot whose life word is 0 and unlinked.
-pub(crate) fn release_slot(mapping: &Mapping, slot: usize) {
-    mapping.slot(slot).claim.store(0, Release);
+/// How often a thread that leaves tries to come through its slot's gate.
+const ATTEMPTS: u32 = 20;
+
+/// Leaves a slot of which nothing is left: the life word says that nobody is there, the kernel
+/// forgets it, and others may claim it.
+///
+/// Where it cannot come through the gate, the slot is left as by a death, and recovered.
+pub(crate) fn leave(mapping: &Mapping, lived: Lived) {
+    let Lived { slot, mut life } = lived;
+    for _ in 0..ATTEMPTS {
+        let left = gate::pass(mapping, slot, || {
+            super::unlink_life(mapping, slot, 0, life.take());
+            mapping.slot(slot).claim.store(0, Release);
+        });
+        match left {
+            Ok(Some(())) => return,
+            Ok(None) => std::thread::yield_now(),
+            Err(_) => break,
+        }
+    }
+    super::unlink_life(mapping, slot, life::OWNER_DIED, life.take());
 }
 
-/// Lets go of a slot of a claimant that is gone, unless that was done already: to a claim without a
-/// life both a recovery that is about to end and `reap` may come, and behind the first of them
-/// somebody else may claim the slot.
-pub(crate) fn release_slot_of(mapping: &Mapping, slot: usize, claimant: Claim) {
+/// Frees a slot whose claimant died before it lived there. Says whether it did.
+pub(super) fn free_lifeless(mapping: &Mapping, slot: usize) -> Result<bool> {
     let claim = &mapping.slot(slot).claim;
-    let _ = claim.compare_exchange(claimant.0, 0, AcqRel, Relaxed);
+    let lifeless = || claim.load(Acquire) != 0 && mapping.life(slot).load(Acquire) == 0;
+    if !lifeless() {
+        return Ok(false);
+    }
+    let freed = gate::pass(mapping, slot, || {
+        let claimant = Claim(claim.load(Acquire));
+        let found = lifeless() && (claimant.is_foreign() || claimant.is_gone());
+        if found {
+            claim.store(0, Release);
+        }
+        found
+    });
+    Ok(freed? == Some(true))
 }
 
 /// Moves the generation on: from here every lock that names the old one is free.

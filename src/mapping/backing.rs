@@ -89,6 +89,17 @@ impl Locks {
     }
 }
 
+impl Locks {
+    /// The same, or that of the process which this one was forked from, where a new one cannot be
+    /// had: a child that gave up its rights may not open the file again.
+    pub(crate) fn of_this_process_or_its_parent(&self) -> &File {
+        self.of_this_process().unwrap_or_else(|_| {
+            // SAFETY: never null, and dropped with `self` only.
+            unsafe { &(*self.latest.load(Acquire)).file }
+        })
+    }
+}
+
 impl Drop for Locks {
     fn drop(&mut self) {
         let mut next = *self.latest.get_mut();

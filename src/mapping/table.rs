@@ -8,7 +8,10 @@
 use super::{Access, Mapping};
 use crate::{
     error::{Error, Result},
-    os::{file::Identity, memory::Wiped},
+    os::{
+        file::Identity,
+        memory::{ProcessLock, WipedPage},
+    },
 };
 use std::{
     cell::Cell,
@@ -95,42 +98,12 @@ pub(crate) fn locate_slow(address: usize) -> Option<Located> {
     None
 }
 
-/// A lock of this process that is free in a forked child.
-struct TableLock(&'static AtomicU32);
+/// Where the lock's word is: free in a forked child.
+static LOCK: WipedPage = WipedPage::new();
 
-impl TableLock {
-    fn take() -> Self {
-        let word = lock_word();
-        while word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            std::thread::yield_now();
-        }
-        TableLock(word)
-    }
-}
-
-impl Drop for TableLock {
-    fn drop(&mut self) {
-        self.0.store(0, Release);
-    }
-}
-
-/// The lock's word, in a page of its own that `fork` wipes.
-fn lock_word() -> &'static AtomicU32 {
-    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-    let mut page = PAGE.load(Acquire);
-    if page.is_null() {
-        let fresh = Wiped::map(size_of::<AtomicU32>()).expect("no memory for one page");
-        let made = fresh.as_ptr().cast();
-        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
-            Ok(_) => {
-                fresh.leak();
-                page = made;
-            }
-            Err(theirs) => page = theirs,
-        }
-    }
-    // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
-    unsafe { &*page }
+/// Makes what the table needs: from here on nothing of it can fail for want of memory.
+pub(crate) fn prepare() -> std::io::Result<()> {
+    LOCK.get().map(drop)
 }
 
 /// A reference to the mapping of an entry, unless it is going away. Needs the lock.
@@ -149,13 +122,13 @@ fn upgrade(entry: &Entry) -> Option<Arc<Mapping>> {
 
 /// References to all mappings. Needs the lock, and must be dropped after it: dropping the last
 /// reference takes the lock.
-fn all(_lock: &TableLock) -> Vec<Arc<Mapping>> {
+fn all(_lock: &ProcessLock) -> Vec<Arc<Mapping>> {
     TABLE.iter().filter_map(upgrade).collect()
 }
 
 /// This process's mappings, some of which may be going away.
 pub(crate) fn mappings() -> Vec<Arc<Mapping>> {
-    all(&TableLock::take())
+    all(&ProcessLock::take(&LOCK))
 }
 
 /// This process's mapping of a file for that access, if it has one.
@@ -193,7 +166,7 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
     let mapping = Arc::new(mapping);
     // Declared before the lock, so that they are dropped after it.
     let others;
-    let _lock = TableLock::take();
+    let _lock = ProcessLock::take(&LOCK);
     others = all(&_lock);
     for other in &others {
         let same_file = mapping.identity().is_some() && other.identity() == mapping.identity();
@@ -226,7 +199,7 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
 
 /// Takes a mapping out of the table, before it is unmapped.
 pub(super) fn unregister(mapping: &Mapping) {
-    let _lock = TableLock::take();
+    let _lock = ProcessLock::take(&LOCK);
     let base = mapping.base().addr();
     let Some(entry) = TABLE
         .iter()

@@ -34,6 +34,7 @@ use rustix::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
     },
+    process::{Resource, getrlimit},
 };
 
 use super::process;
@@ -235,9 +236,21 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     if offset == end {
         return Ok(());
     }
+    refuse_beyond_limit(file, end)?;
     match fallocate(file, FallocateFlags::empty(), offset, len) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill_holes(file, offset, end),
         result => Ok(result?),
+    }
+}
+
+/// The kernel's answer to a file that would outgrow `RLIMIT_FSIZE` is a signal, which ends the
+/// process: so it is not asked.
+fn refuse_beyond_limit(file: &File, end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if end > limit && end > file.metadata()?.len() => {
+            Err(io::ErrorKind::FileTooLarge.into())
+        }
+        _ => Ok(()),
     }
 }
 

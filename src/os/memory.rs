@@ -3,7 +3,11 @@
 //! The advice functions take plain addresses and are safe: none of them changes what memory
 //! holds, and the kernel answers a range that is not mapped with an error.
 
-use std::{ffi::c_void, io, ptr};
+use std::{
+    ffi::c_void,
+    io, ptr,
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering::*},
+};
 
 use rustix::{
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
@@ -106,6 +110,62 @@ impl Drop for Wiped {
         // SAFETY: the pages are ours, and their owner is done with them. An error leaves them
         // mapped, which harms nobody.
         let _ = unsafe { munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// One page of zeros that a fork wipes, made at its first use and kept.
+pub(crate) struct WipedPage(AtomicPtr<u8>);
+
+impl WipedPage {
+    pub(crate) const fn new() -> Self {
+        WipedPage(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Address of the page, the same for the whole life of the process and its children.
+    ///
+    /// # Errors
+    ///
+    /// At the first use only: the kernel has no memory.
+    pub(crate) fn get(&self) -> io::Result<*mut u8> {
+        let page = self.0.load(Acquire);
+        if !page.is_null() {
+            return Ok(page);
+        }
+        let fresh = Wiped::map(1)?;
+        let made = fresh.as_ptr();
+        match self
+            .0
+            .compare_exchange(ptr::null_mut(), made, AcqRel, Acquire)
+        {
+            Ok(_) => Ok(fresh.leak()),
+            Err(theirs) => Ok(theirs),
+        }
+    }
+}
+
+/// A lock of this process that is free in a forked child: its word begins the page.
+pub(crate) struct ProcessLock(&'static AtomicU32);
+
+impl ProcessLock {
+    /// Takes the lock, for a few steps.
+    ///
+    /// # Panics
+    ///
+    /// If the page is not there yet, and cannot be made.
+    pub(crate) fn take(page: &'static WipedPage) -> Self {
+        let word: *mut AtomicU32 = page.get().expect("no memory for one page").cast();
+        // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
+        let word = unsafe { &*word };
+        while word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        ProcessLock(word)
+    }
+}
+
+impl Drop for ProcessLock {
+    fn drop(&mut self) {
+        self.0.store(0, Release);
     }
 }
 

@@ -3,13 +3,13 @@
 //! Nothing here decides whether somebody is alive; process numbers mean something only together
 //! with a namespace and a start time, and serve as a second opinion.
 
-use super::memory::Wiped;
+use super::memory::WipedPage;
 use std::{
     env, fs, io, mem,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     ptr,
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering::*},
+    sync::atomic::{AtomicU64, Ordering::*},
 };
 
 /// `f_type` of tmpfs.
@@ -36,22 +36,22 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     Some(id)
 }
 
+/// Where [`generation`] is kept: zero in a forked child.
+static GENERATION: WipedPage = WipedPage::new();
+
+/// Makes what [`generation`] needs: from here on it cannot fail.
+pub(crate) fn prepare() -> io::Result<()> {
+    GENERATION.get().map(drop)
+}
+
 /// A number of this process that differs in a forked child. Never 0.
+///
+/// # Panics
+///
+/// If there is no memory for one page, and nobody called [`prepare`] before.
 pub(crate) fn generation() -> u64 {
-    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let mut page = PAGE.load(Acquire);
-    if page.is_null() {
-        let fresh = Wiped::map(8).expect("no memory for one page");
-        let made = fresh.as_ptr().cast();
-        match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
-            Ok(_) => {
-                fresh.leak();
-                page = made;
-            }
-            Err(theirs) => page = theirs,
-        }
-    }
+    let page: *mut AtomicU64 = GENERATION.get().expect("no memory for one page").cast();
     // SAFETY: mapped, zeroed at first and in a child, aligned, never unmapped.
     let word = unsafe { &*page };
     match word.load(Acquire) {

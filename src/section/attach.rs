@@ -3,10 +3,9 @@
 use super::Ctx;
 use crate::{
     error::{Error, Result},
-    journal::{self, tag_of},
+    journal::{self, Lived, tag_of},
     layout::PERMITS,
     mapping::{self, Access, Mapping},
-    mutant,
     os::{exit, process},
 };
 use std::{
@@ -50,17 +49,10 @@ pub(crate) fn attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
     }
     Ctx::drop_inherited();
     process::with_signals_blocked(|| {
-        let slot = journal::claim_slot(mapping)?;
-        mutant::here("a slot was claimed");
-        let life = match journal::link_life(mapping, slot) {
-            Ok(life) => life,
-            Err(error) => {
-                journal::release_slot(mapping, slot);
-                return Err(error);
-            }
-        };
+        let pages = Ctx::pages()?;
+        let Lived { slot, life } = journal::claim_slot(mapping)?;
         let tag = tag_of(mapping, slot);
-        let ctx = Ctx::create(mapping.clone(), slot, tag, life)?;
+        let ctx = Ctx::create(pages, mapping.clone(), slot, tag, life);
         // SAFETY: `thread_ends` may be called in any thread, with any argument.
         unsafe { exit::at_thread_exit(ptr::dangling_mut::<c_void>(), thread_ends) }
             .map_err(|source| Error::os("watch for the end of this thread", source))?;
@@ -144,8 +136,8 @@ fn detach(mut ctx: NonNull<Ctx>) {
         let mapping = body.mapping.clone();
         crate::sync::return_permits(&mapping, slot, tag);
         journal::next_generation(&mapping.slot(slot).generation);
-        journal::unlink_life(&mapping, slot, body.life.take());
-        journal::release_slot(&mapping, slot);
+        let life = body.life.take();
+        journal::leave(&mapping, Lived { slot, life });
     });
 }
 

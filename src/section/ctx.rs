@@ -179,15 +179,20 @@ impl Ctx {
         self.len != 0
     }
 
+    /// Memory for a context: before there is anything that would have to be given back.
+    pub(super) fn pages() -> Result<Wiped> {
+        Wiped::map(size_of::<Ctx>())
+            .map_err(|source| Error::os("map memory for a thread's cache", source))
+    }
+
     /// Makes a context for a claimed slot, and puts it on the thread's list.
     pub(super) fn create(
+        pages: Wiped,
         mapping: Arc<Mapping>,
         index: usize,
         tag: Tag,
         life: Option<LifeNode>,
-    ) -> Result<NonNull<Ctx>> {
-        let pages = Wiped::map(size_of::<Ctx>())
-            .map_err(|source| Error::os("map memory for a thread's cache", source))?;
+    ) -> NonNull<Ctx> {
         let ctx: *mut Ctx = pages.as_ptr().cast();
         let slot: *const Slot = mapping.slot(index);
         let body = Box::new(Body {
@@ -216,7 +221,7 @@ impl Ctx {
         FIRST.set(ctx);
         CURRENT.set(ctx);
         // SAFETY: not null.
-        Ok(unsafe { NonNull::new_unchecked(ctx) })
+        unsafe { NonNull::new_unchecked(ctx) }
     }
 
     /// Takes a context off the thread's list. Its memory goes with the body.

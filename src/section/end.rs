@@ -89,6 +89,9 @@ impl Ctx {
         let Some((block, state)) = mapping.block_around(free.offset) else {
             return;
         };
+        if !mapping.begins_at(block, free.offset) {
+            return;
+        }
         if state.is_by(SlabKind::Owned, body.index) {
             // One that the section freed twice is put back once.
             if mapping.unpublish(block) {

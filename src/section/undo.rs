@@ -60,7 +60,9 @@ impl Ctx {
             if let Undone::Block(block) = undone {
                 let (body, magazines, mapping) = self.parts();
                 let offset = mapping.offset_of_block(block);
-                body.cache.put(mapping, magazines, offset, block.class);
+                if mapping.begins_at(block, offset) {
+                    body.cache.put(mapping, magazines, offset, block.class);
+                }
             }
         }
         look();

@@ -611,7 +611,10 @@ impl Ctx {
         let slab = mapping.slab_of(offset);
         let state = mapping.state(slab);
         if state.is(SlabKind::Owned) {
-            body.cache.put(mapping, magazines, offset, state.class());
+            let block = mapping.block_in(slab, state, offset);
+            if mapping.begins_at(block, offset) {
+                body.cache.put(mapping, magazines, offset, block.class);
+            }
         } else {
             let mut end = slab + 1;
             while end < mapping.watermark()

@@ -31,6 +31,10 @@ impl Forked {
         }
     }
 
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     pub fn signal(&self, signal: i32) {
         if self.status.is_none() {
             // SAFETY: a child of ours that was not waited for.

@@ -2,7 +2,7 @@
 
 use super::{Check, Kind};
 use crate::{
-    journal::{LogReader, doomed, is_dead, reserved_slots},
+    journal::{LogReader, doomed, reserved_slots},
     layout::{EntryKind, LogPosition, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag},
     walk,
 };
@@ -56,13 +56,6 @@ impl Check<'_> {
                 Kind::Slot,
                 mapping.geometry().doubts_at + (index * size_of::<crate::layout::Doubt>()) as u64,
                 format_args!("expected no block in doubt without a journal, found {doubt:#x}"),
-            );
-        }
-        if is_dead(mapping, index) && !claimed && index >= reserved_slots(mapping) {
-            self.wrong(
-                Kind::Slot,
-                place(offset_of!(Slot, claim)),
-                format_args!("expected a dead slot to be claimed, found it free"),
             );
         }
         self.permits(index, claimed);

@@ -14,14 +14,15 @@ use std::{
 
 /// The longest name of a root.
 pub(super) const LONGEST_NAME: usize = 255;
-/// More roots than this in one list are taken for a damaged list.
-const LONGEST_LIST: usize = 1 << 20;
 
 /// An entry that was checked to lie in the arena with all that belongs to it.
 #[derive(Clone, Copy)]
 pub(in crate::arena) struct Entry<'m> {
     pub(in crate::arena) offset: u64,
     mapping: &'m Mapping,
+    /// As they were when they were checked.
+    users: usize,
+    name_len: usize,
     pub(super) fixed: &'m RootEntry,
 }
 
@@ -35,24 +36,23 @@ impl<'m> Entry<'m> {
         // SAFETY: checked to lie in the arena, aligned; its fields are numbers and atomics, which
         // are constant or change under the directory's lock.
         let fixed = unsafe { place.cast::<RootEntry>().as_ref() };
-        let sane = fixed.users <= 1 << 16 && fixed.name_len as usize <= LONGEST_NAME;
-        if !sane {
+        let (users, name_len) = (fixed.users as usize, fixed.name_len as usize);
+        if users > 1 << 16 || name_len > LONGEST_NAME {
             return None;
         }
-        mapping.address(
-            offset,
-            entry_size(fixed.users as usize, fixed.name_len as usize),
-        )?;
+        mapping.address(offset, entry_size(users, name_len))?;
         Some(Entry {
             offset,
             mapping,
+            users,
+            name_len,
             fixed,
         })
     }
 
     pub(in crate::arena) fn name(&self) -> &'m [u8] {
-        let from = self.offset + users_end(self.fixed.users as usize) as u64;
-        let len = self.fixed.name_len as usize;
+        let from = self.offset + users_end(self.users) as u64;
+        let len = self.name_len;
         let place = self.mapping.address(from, len);
         // SAFETY: `at` checked that the name lies in the arena; it is never changed.
         place.map_or(&[], |place| unsafe {
@@ -72,12 +72,12 @@ impl<'m> Entry<'m> {
 
     /// Bytes of the entry with all that belongs to it.
     pub(in crate::arena) fn size(&self) -> u64 {
-        entry_size(self.fixed.users as usize, self.fixed.name_len as usize) as u64
+        entry_size(self.users, self.name_len) as u64
     }
 
     /// How many processes there is room for.
     pub(in crate::arena) fn users(&self) -> u64 {
-        self.fixed.users
+        self.users as u64
     }
 
     pub(in crate::arena) fn value_size(&self) -> u64 {
@@ -130,7 +130,7 @@ impl<'m> Entry<'m> {
 
     /// Whether some process that is still there has a handle.
     pub(super) fn is_used(&self) -> bool {
-        (0..self.fixed.users as usize).any(|process| {
+        (0..self.users).any(|process| {
             self.cell(process)
                 .is_some_and(|cell| cell.load(Acquire) != 0)
                 && !process::is_gone(self.mapping, process)
@@ -182,18 +182,47 @@ pub(super) fn bucket<'m>(mapping: &'m Mapping, name: &[u8]) -> &'m AtomicU64 {
     &mapping.header().buckets[bucket_of(name)]
 }
 
+/// Notices a list that leads back into itself: no more than some three times as many steps are
+/// made in it as it has entries.
+#[derive(Default)]
+pub(super) struct Circle {
+    /// An entry that was passed, which a circle leads to again.
+    anchor: u64,
+    steps: u64,
+    limit: u64,
+}
+
+impl Circle {
+    /// Whether the list came to an entry again. Called with each.
+    pub(super) fn closes(&mut self, entry: u64) -> bool {
+        if entry == self.anchor {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps > self.limit {
+            self.anchor = entry;
+            self.limit = 2 * self.limit + 1;
+            self.steps = 0;
+        }
+        false
+    }
+}
+
 /// All entries of a list, also removed ones. Ends early at one that makes no sense.
 pub(super) fn entries<'m>(
     mapping: &'m Mapping,
     head: &AtomicU64,
 ) -> impl Iterator<Item = Entry<'m>> {
     let mut next = head.load(Acquire);
+    let mut circle = Circle::default();
     std::iter::from_fn(move || {
         let entry = Entry::at(mapping, next)?;
+        if circle.closes(next) {
+            return None;
+        }
         next = entry.next();
         Some(entry)
     })
-    .take(LONGEST_LIST)
 }
 
 /// All entries of all lists.
@@ -205,4 +234,36 @@ pub(in crate::arena) fn all_entries(mapping: &Mapping) -> impl Iterator<Item = E
 /// How many roots there are, without the lock.
 pub(in crate::arena) fn count(mapping: &Mapping) -> u64 {
     all_entries(mapping).filter(Entry::is_linked).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_lead_into_themselves_end() {
+        for before in 0..20 {
+            for circle in 1..20 {
+                let mut watch = Circle::default();
+                let mut at = 1;
+                let steps = (0..).take_while(|_| {
+                    let closed = watch.closes(at);
+                    at = if at == before + circle {
+                        before + 1
+                    } else {
+                        at + 1
+                    };
+                    !closed
+                });
+                let steps = steps.count() as u64;
+                assert!((before + circle..=3 * (before + circle) + 1).contains(&steps));
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_end_are_no_circles() {
+        let mut watch = Circle::default();
+        assert!((1..10_000).all(|entry| !watch.closes(entry)));
+    }
 }

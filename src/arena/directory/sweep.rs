@@ -1,6 +1,11 @@
 //! Freeing removed roots that nobody has any more.
 
-use super::{changing, empty::free_owned, entry::Entry, rest};
+use super::{
+    changing,
+    empty::free_owned,
+    entry::{Circle, Entry},
+    rest,
+};
 use crate::{
     arena::{Arena, open},
     error::{Error, Result},
@@ -53,7 +58,11 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
     let mapping = writer.mapping();
     let mut left = false;
     let mut link = head;
+    let mut circle = Circle::default();
     while let Some(entry) = Entry::at(mapping, link.load(Acquire)) {
+        if circle.closes(entry.offset) {
+            return Err(Error::damaged("a list of roots leads into itself"));
+        }
         let removed = !entry.is_linked();
         if removed
             && !entry.is_used()
