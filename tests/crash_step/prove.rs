@@ -1,0 +1,246 @@
+//! One operation from one start state.
+
+use crate::{
+    image::{Images, Sparse},
+    plan::Plan,
+    start::{SIZE, in_a_thread, relieve, small, spares_are_sound},
+    stepper,
+    subject::Subject,
+    survivor::{First, act_first, unless_full},
+};
+use sharena::Arena;
+use std::fmt::{self, Debug};
+
+/// Kills of recoverers of killed recoverers and so on, at most: a back-stop, since the list of
+/// states that are really different ends by itself.
+const DEEPEST: usize = 12;
+
+/// What was done, in numbers.
+#[derive(Default, Debug, Clone, Copy)]
+pub(crate) struct Tally {
+    pub(crate) boundaries: usize,
+    pub(crate) images: usize,
+    /// Of these, those of the operation itself.
+    pub(crate) outer: usize,
+    /// Recoveries that were stepped through.
+    pub(crate) nested: usize,
+    /// Images at which a survivor acted first.
+    pub(crate) survived: usize,
+    /// Images whose recovery would have been stepped through, but for the limit.
+    pub(crate) beyond: usize,
+    pub(crate) violations: usize,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Tally) {
+        self.boundaries += other.boundaries;
+        self.images += other.images;
+        self.outer += other.outer;
+        self.nested += other.nested;
+        self.survived += other.survived;
+        self.beyond += other.beyond;
+        self.violations += other.violations;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "boundaries: {} images: {} (of operations {}, recoveries stepped {}, survivors first {}) \
+             violations: {}",
+            self.boundaries, self.images, self.outer, self.nested, self.survived, self.violations
+        )
+    }
+}
+
+/// One operation from one start state, while it is proved.
+struct Proof<'s, S: 'static> {
+    subject: &'s Subject<S>,
+    name: String,
+    /// What may be seen after a death.
+    allowed: Vec<S>,
+    tally: Tally,
+}
+
+/// Steps through an operation, and proves that every kill leaves what was before or what came after.
+pub(crate) fn prove<S: PartialEq + Debug + Send>(
+    subject: &Subject<S>,
+    (operation, start): (usize, usize),
+    plan: &Plan,
+) -> Tally {
+    let (operation, start) = (&subject.operations[operation], &subject.starts[start]);
+    let (recording, alive) = in_a_thread(|| {
+        let arena = start.make();
+        let before = (subject.observe)(&arena);
+        let recording = stepper::step(arena.base(), SIZE as usize, || run(operation.run, &arena));
+        (recording, [before, (subject.observe)(&arena)])
+    });
+    let mut allowed = vec![
+        recovered(subject, recording.first()),
+        recovered(subject, &recording.last()),
+    ];
+    if subject.outlives {
+        let compared = if stepper::IN_PLACE { 2 } else { 1 };
+        assert_eq!(
+            alive[..compared],
+            allowed[..compared],
+            "what is seen outlives a death"
+        );
+    }
+    allowed.extend(operation.parts.iter().map(|part| {
+        let image = in_a_thread(|| {
+            let arena = start.make();
+            run(*part, &arena);
+            arena.image()
+        });
+        recovered(subject, &image)
+    }));
+    let mut proof = Proof {
+        subject,
+        name: format!("{}: {}, {}", subject.name, operation.name, start.name),
+        allowed,
+        tally: Tally::default(),
+    };
+    proof.tally.boundaries = recording.boundaries;
+    proof.work(&recording, plan);
+    proof.tally
+}
+
+/// Steps through an operation in both ways, from the same bytes, and compares the crash states.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn compare<S>(subject: &Subject<S>, (operation, start): (usize, usize)) {
+    let operation = &subject.operations[operation];
+    let image = in_a_thread(|| subject.starts[start].make().image());
+    let names = |step: fn(*const u8, usize, &dyn Fn()) -> stepper::Recording| {
+        let recording = in_a_thread(|| {
+            let arena = small().from_image(&image).expect("an image opens");
+            step(arena.base(), SIZE as usize, &|| run(operation.run, &arena))
+        });
+        let mut images = Images::new(recording.first());
+        images.for_each_new(&recording, |_| ());
+        images.names()
+    };
+    let by_flag = names(|base, len, f| stepper::trap_flag::step(base, len, f));
+    let by_ptrace = names(|base, len, f| stepper::ptrace::step(base, len, f));
+    println!(
+        "{}: {}: {} images by the trap flag, {} by ptrace",
+        subject.name,
+        operation.name,
+        by_flag.len(),
+        by_ptrace.len()
+    );
+    assert!(by_flag.len() > 1);
+    assert!(by_flag == by_ptrace, "the same crash states");
+}
+
+/// Runs an operation. There may be no room for it: then it did as much as it did.
+fn run(operation: crate::subject::Act, arena: &Arena) {
+    unless_full(operation(arena)).expect("an operation fails only where there is no room");
+}
+
+fn recovered<S>(subject: &Subject<S>, image: &[u8]) -> S {
+    let arena = small().from_image(image).expect("an image opens");
+    (subject.observe)(&arena)
+}
+
+impl<S: PartialEq + Debug> Proof<'_, S> {
+    /// Handles crash states until none is new.
+    fn work(&mut self, recording: &stepper::Recording, plan: &Plan) {
+        let mut images = Images::new(recording.first());
+        let mut list: Vec<(usize, Sparse)> = Vec::new();
+        images.for_each_new(recording, |sparse| list.push((0, sparse)));
+        self.tally.outer = list.len();
+        while let Some((depth, sparse)) = list.pop() {
+            let image = images.apply(&sparse);
+            let at = self.tally.images;
+            self.tally.images += 1;
+            self.note(at, "recovered", self.judge(&image));
+            if at.is_multiple_of(plan.survivors_every) {
+                self.survive(at, &image);
+            }
+            if depth < DEEPEST && at.is_multiple_of(plan.nested_every) {
+                if self.tally.nested == plan.nested_most {
+                    self.tally.beyond += 1;
+                    continue;
+                }
+                let nested = recovery(&image);
+                self.tally.nested += 1;
+                self.tally.boundaries += nested.boundaries;
+                images.for_each_new(&nested, |sparse| list.push((depth + 1, sparse)));
+            }
+        }
+    }
+
+    fn note(&mut self, at: usize, how: &str, judged: Result<(), String>) {
+        if let Err(why) = judged {
+            self.tally.violations += 1;
+            if self.tally.violations <= 3 {
+                eprintln!("VIOLATION: {}: image {at}, {how}: {why}", self.name);
+            }
+        }
+    }
+
+    /// Recovers at once.
+    fn judge(&self, image: &[u8]) -> Result<(), String> {
+        let arena = small().from_image(image).map_err(say)?;
+        self.is_right(&arena)
+    }
+
+    /// Lets survivors act first.
+    fn survive(&mut self, at: usize, image: &[u8]) {
+        let observe = self.subject.observe;
+        for first in [First::Beside, First::Lock] {
+            self.tally.survived += 1;
+            let touch = move |arena: &Arena| drop(observe(arena));
+            let judged = act_first(image, first, touch)
+                .map_err(say)
+                .and_then(|arena| {
+                    arena.reap().map_err(say)?;
+                    self.is_right(&arena)
+                });
+            self.note(at, &format!("a survivor first: {first:?}"), judged);
+        }
+    }
+
+    /// Whether all is in order, as it was before or came after; and whether it can be used.
+    fn is_right(&self, arena: &Arena) -> Result<(), String> {
+        check(arena)?;
+        let found = (self.subject.observe)(arena);
+        if !self.allowed.contains(&found) {
+            return Err(format!(
+                "neither before nor after:\n allowed {:?}\n found   {found:?}",
+                self.allowed
+            ));
+        }
+        relieve(arena).map_err(say)?;
+        (self.subject.go_on)(arena).map_err(say)?;
+        if !spares_are_sound(arena).map_err(say)? {
+            return Err("spare blocks were overwritten".into());
+        }
+        check(arena)
+    }
+}
+
+/// The recovery of a crash state, stepped through.
+fn recovery(image: &[u8]) -> stepper::Recording {
+    let arena = small()
+        .leave_the_dead(true)
+        .from_image(image)
+        .expect("an image opens");
+    stepper::step(arena.base(), SIZE as usize, || {
+        arena.reap().expect("the dead are recovered");
+    })
+}
+
+fn say(error: sharena::Error) -> String {
+    error.to_string()
+}
+
+fn check(arena: &Arena) -> Result<(), String> {
+    let report = arena.check();
+    if !report.is_clean() {
+        return Err(report.to_string());
+    }
+    Ok(())
+}
