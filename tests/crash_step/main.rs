@@ -78,12 +78,13 @@ fn every_instruction() {
     assert_eq!(total.violations, 0);
 }
 
-/// Both ways of stepping see the same crash states.
+/// All ways of stepping see the same crash states, of an operation and of a recovery.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn trap_flag_and_ptrace_agree() {
+fn all_ways_of_stepping_agree() {
     for case in cases::all() {
-        if case.index == (0, 3) {
+        // Reading all of the arena at each instruction is slow.
+        if case.index == (0, 3) && case.subject != cases::LONG {
             (case.compare)();
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     image::{Images, Sparse},
     plan::Plan,
     start::{SIZE, in_a_thread, relieve, small, spares_are_sound},
-    stepper,
+    stepper::{self, Pace},
     subject::Subject,
     survivor::{First, act_first, unless_full},
 };
@@ -18,7 +18,10 @@ const DEEPEST: usize = 12;
 /// What was done, in numbers.
 #[derive(Default, Debug, Clone, Copy)]
 pub(crate) struct Tally {
+    /// Instruction boundaries at which something was stopped,
     pub(crate) boundaries: usize,
+    /// and boundaries behind stores, where the others were left out.
+    pub(crate) stores: usize,
     pub(crate) images: usize,
     /// Of these, those of the operation itself.
     pub(crate) outer: usize,
@@ -34,6 +37,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&mut self, other: &Tally) {
         self.boundaries += other.boundaries;
+        self.stores += other.stores;
         self.images += other.images;
         self.outer += other.outer;
         self.nested += other.nested;
@@ -47,9 +51,15 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "boundaries: {} images: {} (of operations {}, recoveries stepped {}, survivors first {}) \
-             violations: {}",
-            self.boundaries, self.images, self.outer, self.nested, self.survived, self.violations
+            "boundaries: {} and {} behind stores, images: {} (of operations {}, recoveries stepped {}, \
+             survivors first {}) violations: {}",
+            self.boundaries,
+            self.stores,
+            self.images,
+            self.outer,
+            self.nested,
+            self.survived,
+            self.violations
         )
     }
 }
@@ -73,7 +83,9 @@ pub(crate) fn prove<S: PartialEq + Debug + Send>(
     let (recording, alive) = in_a_thread(|| {
         let arena = start.make();
         let before = (subject.observe)(&arena);
-        let recording = stepper::step(arena.base(), SIZE as usize, || run(operation.run, &arena));
+        let recording = stepper::step(arena.base(), SIZE as usize, subject.pace, || {
+            run(operation.run, &arena)
+        });
         (recording, [before, (subject.observe)(&arena)])
     });
     let mut allowed = vec![
@@ -102,36 +114,68 @@ pub(crate) fn prove<S: PartialEq + Debug + Send>(
         allowed,
         tally: Tally::default(),
     };
-    proof.tally.boundaries = recording.boundaries;
+    match subject.pace {
+        Pace::Instructions => proof.tally.boundaries = recording.boundaries,
+        Pace::Stores => proof.tally.stores = recording.boundaries,
+    }
     proof.work(&recording, plan);
     proof.tally
 }
 
-/// Steps through an operation in both ways, from the same bytes, and compares the crash states.
+/// Steps through an operation and a recovery in all ways, from the same bytes, and compares the crash
+/// states.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn compare<S>(subject: &Subject<S>, (operation, start): (usize, usize)) {
     let operation = &subject.operations[operation];
     let image = in_a_thread(|| subject.starts[start].make().image());
-    let names = |step: fn(*const u8, usize, &dyn Fn()) -> stepper::Recording| {
-        let recording = in_a_thread(|| {
-            let arena = small().from_image(&image).expect("an image opens");
-            step(arena.base(), SIZE as usize, &|| run(operation.run, &arena))
-        });
-        let mut images = Images::new(recording.first());
-        images.for_each_new(&recording, |_| ());
-        images.names()
+    let recordings = in_all_ways(&image, false, &|arena| run(operation.run, arena));
+    let what = format!("{}: {}", subject.name, operation.name);
+    must_agree(&what, &recordings);
+    let middle = recordings[0].half_way();
+    let recordings = in_all_ways(&middle, true, &|arena| {
+        arena.reap().expect("the dead are recovered");
+    });
+    must_agree(&format!("recovery of {what}"), &recordings);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn in_all_ways(
+    image: &[u8],
+    leave_the_dead: bool,
+    f: &(dyn Fn(&Arena) + Sync),
+) -> [stepper::Recording; 3] {
+    let by = |step: fn(*const u8, Pace, &dyn Fn()) -> stepper::Recording, pace: Pace| {
+        in_a_thread(|| {
+            let mut options = small();
+            options.leave_the_dead(leave_the_dead);
+            let arena = options.from_image(image).expect("an image opens");
+            step(arena.base(), pace, &|| f(&arena))
+        })
     };
-    let by_flag = names(|base, len, f| stepper::trap_flag::step(base, len, f));
-    let by_ptrace = names(|base, len, f| stepper::ptrace::step(base, len, f));
+    let by_flag = |base, pace, f: &dyn Fn()| stepper::trap_flag::step(base, SIZE as usize, pace, f);
+    let by_ptrace = |base, pace, f: &dyn Fn()| stepper::ptrace::step(base, SIZE as usize, pace, f);
+    [
+        by(by_flag, Pace::Instructions),
+        by(by_flag, Pace::Stores),
+        by(by_ptrace, Pace::Instructions),
+    ]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn must_agree(what: &str, recordings: &[stepper::Recording; 3]) {
+    let [flag, stores, ptrace] = recordings.each_ref().map(|recording| {
+        let mut images = Images::new(recording.first());
+        images.for_each_new(recording, |_| ());
+        images.names()
+    });
     println!(
-        "{}: {}: {} images by the trap flag, {} by ptrace",
-        subject.name,
-        operation.name,
-        by_flag.len(),
-        by_ptrace.len()
+        "{what}: images: {} at each instruction, {} behind stores, {} by ptrace",
+        flag.len(),
+        stores.len(),
+        ptrace.len()
     );
-    assert!(by_flag.len() > 1);
-    assert!(by_flag == by_ptrace, "the same crash states");
+    assert!(flag.len() > 1);
+    assert!(flag == stores && flag == ptrace, "the same crash states");
 }
 
 /// Runs an operation. There may be no room for it: then it did as much as it did.
@@ -164,9 +208,9 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
                     self.tally.beyond += 1;
                     continue;
                 }
-                let nested = recovery(&image);
+                let nested = recovery(&image, Pace::Stores);
                 self.tally.nested += 1;
-                self.tally.boundaries += nested.boundaries;
+                self.tally.stores += nested.boundaries;
                 images.for_each_new(&nested, |sparse| list.push((depth + 1, sparse)));
             }
         }
@@ -223,12 +267,12 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
 }
 
 /// The recovery of a crash state, stepped through.
-fn recovery(image: &[u8]) -> stepper::Recording {
+fn recovery(image: &[u8], pace: Pace) -> stepper::Recording {
     let arena = small()
         .leave_the_dead(true)
         .from_image(image)
         .expect("an image opens");
-    stepper::step(arena.base(), SIZE as usize, || {
+    stepper::step(arena.base(), SIZE as usize, pace, || {
         arena.reap().expect("the dead are recovered");
     })
 }

@@ -29,6 +29,8 @@ pub(crate) enum Condition {
     Abandoned,
     /// A dead thread owns the slabs, and is not recovered yet.
     OfTheDead,
+    /// As `OfTheDead`, which had a root that was removed meanwhile.
+    Removed(&'static str),
 }
 
 /// A state to step from.
@@ -44,6 +46,15 @@ impl Start {
             name,
             fill,
             condition: Condition::Own,
+        }
+    }
+
+    /// Of this root the dead had a handle when it was removed.
+    pub(crate) const fn removed(name: &'static str, fill: Act, root: &'static str) -> Self {
+        Start {
+            name,
+            fill,
+            condition: Condition::Removed(root),
         }
     }
 
@@ -70,8 +81,15 @@ impl Start {
                 fill_up(&arena);
                 arena
             }
-            Condition::Abandoned => self.reopened(false),
-            Condition::OfTheDead => self.reopened(true),
+            Condition::Abandoned => self.reopened(false, |arena| arena.image()),
+            Condition::OfTheDead => self.reopened(true, |arena| arena.image()),
+            Condition::Removed(name) => self.reopened(true, |arena| {
+                let root = arena.find::<Mutex<u64>>(name).expect("it is there");
+                arena.remove(name).expect("it can be removed");
+                let image = arena.image();
+                drop(root);
+                image
+            }),
         }
     }
 
@@ -85,8 +103,12 @@ impl Start {
     }
 
     /// A copy, whose threads are all dead.
-    fn reopened(&self, leave_the_dead: bool) -> Arena {
-        let image = in_a_thread(|| self.filled().image());
+    fn reopened(
+        &self,
+        leave_the_dead: bool,
+        image: impl FnOnce(&Arena) -> Vec<u8> + Send,
+    ) -> Arena {
+        let image = in_a_thread(|| image(&self.filled()));
         let mut options = small();
         options.leave_the_dead(leave_the_dead);
         options.from_image(&image).expect("an image opens")
@@ -183,9 +205,12 @@ pub(crate) fn relieve(arena: &Arena) -> Result {
         Err(Error::UnknownRoot { .. }) => return Ok(()),
         Err(error) => return Err(error),
     };
-    for _ in 0..60 {
-        // One by one: a full arena has no room for a long journal.
-        drop(root.lock()?.pop());
+    // One by one: a full arena has no room for a long journal. The largest come first.
+    for index in 0..60 {
+        let mut ballast = root.lock()?;
+        if index < ballast.len() {
+            ballast[index] = Shared::new();
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::{
     plan::Plan,
     prove::{self, Tally},
     start::Start,
+    stepper::Pace,
 };
 use sharena::{Arena, Result};
 use std::{fmt::Debug, sync::Arc};
@@ -42,6 +43,8 @@ pub(crate) struct Subject<S: 'static> {
     pub(crate) observe: fn(&Arena) -> S,
     /// What a user goes on with: one insert, one remove.
     pub(crate) go_on: Act,
+    /// Where its operations are stopped.
+    pub(crate) pace: Pace,
     /// Whether a death changes nothing of what is seen between operations: permits come back.
     pub(crate) outlives: bool,
 }

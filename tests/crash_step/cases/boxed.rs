@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit},
 };
 use sharena::{
@@ -96,6 +97,7 @@ pub(super) fn subject() -> Subject<Vec<(u64, std::string::String)>> {
             pop(arena)?;
             pop(arena)
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit, units},
 };
 use sharena::{Arena, RelPtr, Result, Share, sync::Mutex, sync::RawMutex};
@@ -101,6 +102,7 @@ pub(super) fn subject() -> Subject<Seen> {
             unlink_large(arena)?;
             unlink_a(arena)
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }

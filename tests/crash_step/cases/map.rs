@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit},
 };
 use sharena::{
@@ -83,6 +84,7 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
             insert(arena, "later", 9)?;
             remove(arena, "key 1")
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit, units},
 };
 use sharena::{
@@ -27,12 +28,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             arena.remove("a")
         }),
         Start::own("a deep one", |arena| create_deep(arena, "old")),
-        Start::own("removed, in use", |arena| {
-            several(arena)?;
-            let in_use = arena.find::<Mutex<u64>>("a")?;
-            std::mem::forget(in_use);
-            arena.remove("a")
-        }),
+        Start::removed("removed, and in use by the dead", several, "a"),
     ];
     starts.extend(Start::in_all_conditions(|arena| {
         create_deep(arena, "old")?;
@@ -78,6 +74,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             arena.remove("another")?;
             none_is_fine(arena.remove("old"))
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit, units},
 };
 use sharena::{
@@ -98,6 +99,13 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                     Ok(())
                 })
             }),
+            unit("append to another's", |arena| {
+                let root = arena.root::<Accounts>("accounts")?;
+                arena.section(|| {
+                    let (mut from, mut to) = (root[0].lock()?, root[1].lock()?);
+                    to.words.append(&mut from.words)
+                })
+            }),
             unit("sort by a closure", |arena| {
                 change(arena, 0, |account| {
                     account.words.sort_by(|a, b| b.as_str().cmp(a.as_str()));
@@ -180,6 +188,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                 fill_deep(&mut account.deep, 1, 1)
             })
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }
@@ -306,7 +315,7 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
     ];
     starts.extend(Start::in_all_conditions(|arena| numbers(arena, 0..30)));
     Subject {
-        name: "long section",
+        name: super::LONG,
         starts,
         operations: vec![unit("1000 inserts", |arena| numbers(arena, 1000..2000))],
         observe: |arena| {
@@ -319,6 +328,7 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
             arena.root::<Numbers>("numbers")?.lock()?.remove(&7000);
             Ok(())
         },
+        pace: Pace::Stores,
         outlives: true,
     }
 }

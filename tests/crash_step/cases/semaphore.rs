@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit, units},
 };
 use sharena::{Arena, Error, Result, Root, sync::Semaphore};
@@ -65,6 +66,7 @@ pub(super) fn subject() -> Subject<[u32; 2]> {
             no_permit_is_fine(root[0].try_acquire().map(drop))?;
             root[1].post()
         },
+        pace: Pace::Instructions,
         outlives: false,
     }
 }

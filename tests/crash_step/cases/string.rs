@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit},
 };
 use sharena::{Arena, Result, collections::String, sync::Mutex};
@@ -16,7 +17,7 @@ pub(super) fn subject() -> Subject<std::string::String> {
         Start::own("at capacity", at_capacity),
         Start::own("after removals", after_removals),
         Start::own("long", |arena| with(arena, &"long ".repeat(300))),
-        Start::own("many slabs", |arena| with(arena, &"longest ".repeat(1200))),
+        Start::own("many slabs", |arena| with(arena, &"longest ".repeat(520))),
     ];
     starts.extend(Start::in_all_conditions(|arena| {
         with(arena, "some text of some length")
@@ -81,6 +82,7 @@ pub(super) fn subject() -> Subject<std::string::String> {
             change(arena, |text| text.push_str("and more"))?;
             remove(arena)
         },
+        pace: Pace::Instructions,
         outlives: true,
     }
 }

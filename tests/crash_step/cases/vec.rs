@@ -2,6 +2,7 @@
 
 use crate::{
     start::Start,
+    stepper::Pace,
     subject::{Subject, unit},
 };
 use sharena::{
@@ -44,7 +45,6 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             unit("extend", |arena| {
                 change(arena, |words| words.try_extend(["x", "a longer one", "z"]))
             }),
-            unit("append", append),
             unit("split_off", split_off),
             unit("resize_with", |arena| {
                 change(arena, |words| words.resize_with(5, String::new))
@@ -64,6 +64,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
         ],
         observe,
         go_on,
+        pace: Pace::Instructions,
         outlives: true,
     }
 }
@@ -151,15 +152,6 @@ fn drain(arena: &Arena) -> Result {
         let some = words.len().min(2);
         drop(words.drain(..some));
         Ok(())
-    })
-}
-
-/// Moves all to another vector and back.
-fn append(arena: &Arena) -> Result {
-    change(arena, |words| {
-        words.push_from("last")?;
-        let mut others = words.split_off(words.len() - 1)?;
-        words.append(&mut others)
     })
 }
 

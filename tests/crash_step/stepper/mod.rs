@@ -16,6 +16,15 @@ pub(crate) use trap_flag::step;
 /// Whether what is stepped changes the arena of this process, rather than a child's copy.
 pub(crate) const IN_PLACE: bool = cfg!(target_arch = "x86_64");
 
+/// Where something is stopped. The crash states are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// Behind each instruction.
+    Instructions,
+    /// Behind each instruction that stores into the arena, where that is possible.
+    Stores,
+}
+
 /// A word of the arena that got a new value at an instruction boundary.
 #[derive(Clone, Copy)]
 pub(crate) struct Change {
@@ -42,6 +51,17 @@ impl Recording {
     pub(crate) fn last(&self) -> Vec<u8> {
         let mut image = self.first.clone();
         for change in &self.changes {
+            change.apply(&mut image);
+        }
+        image
+    }
+
+    /// The bytes when half of the changes were made.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn half_way(&self) -> Vec<u8> {
+        let mut image = self.first.clone();
+        let all = self.instructions().count();
+        for change in self.instructions().take(all / 2).flatten() {
             change.apply(&mut image);
         }
         image

@@ -5,13 +5,13 @@
 //! in between makes the store fail: there the atomic instructions of later versions are needed,
 //! which the standard library chooses at run time (aarch64: LSE).
 
-use super::{Change, Recording, compare};
+use super::{Change, Pace, Recording, compare};
 use std::{io, panic::AssertUnwindSafe};
 
 /// Runs `f` in a child, stopping at every instruction, and notes how the `len` bytes at `base`
 /// change there. In this process nothing changes.
 #[cfg_attr(target_arch = "x86_64", allow(dead_code))]
-pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
+pub(crate) fn step(base: *const u8, len: usize, _: Pace, f: impl FnOnce()) -> Recording {
     assert!(len.is_multiple_of(8) && base.addr().is_multiple_of(8));
     // SAFETY: the caller names an arena's memory, all of it mapped.
     let first = unsafe { std::slice::from_raw_parts(base, len) }.to_vec();

@@ -3,8 +3,11 @@
 //!
 //! All pages of the arena are read-only to begin with. The first store to one faults: from then on
 //! the page is *hot*, writable and compared behind each instruction, until others take its place.
+//!
+//! Instructions that store nothing into the arena leave no new crash state: so it is enough to set
+//! the flag when a store faults, for that one instruction ([`Pace::Stores`]).
 
-use super::{Change, Recording, compare};
+use super::{Change, Pace, Recording, compare};
 use std::{
     arch::asm,
     cell::Cell,
@@ -18,10 +21,13 @@ const MOST_CHANGES: usize = 4 << 20;
 /// Pages that are writable at a time.
 const HOT: usize = 6;
 
+const TRAP_FLAG: i64 = 0x100;
+
 /// What the handlers of a thread that steps work on.
 struct Watch {
     base: *mut u8,
     len: usize,
+    pace: Pace,
     /// The arena as it was at the last boundary.
     shadow: *mut u8,
     /// Where the hot pages begin, from `base`.
@@ -100,28 +106,61 @@ impl Watch {
             unsafe { libc::abort() };
         }
     }
+
+    /// Behind an instruction.
+    fn look(&mut self) {
+        for index in 0..self.hot_count {
+            self.look_at(self.hot[index]);
+        }
+        self.steps += 1;
+    }
+
+    /// Sees to it that the next store faults.
+    fn cool(&mut self) {
+        for index in 0..self.hot_count {
+            self.protect(self.hot[index], PAGE, libc::PROT_READ);
+        }
+        self.hot_count = 0;
+    }
 }
 
-extern "C" fn trapped(_: i32) {
+/// The flags with which the interrupted code goes on.
+///
+/// # Safety
+///
+/// `context` is what the kernel gave a handler.
+unsafe fn flags<'c>(context: *mut libc::c_void) -> &'c mut i64 {
+    // SAFETY: by contract.
+    unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_EFL as usize] }
+}
+
+extern "C" fn trapped(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: set by this thread while it steps, and used by its handlers only meanwhile.
     let Some(watch) = (unsafe { WATCH.get().as_mut() }) else {
         return;
     };
-    for index in 0..watch.hot_count {
-        watch.look_at(watch.hot[index]);
+    watch.look();
+    if watch.pace == Pace::Stores {
+        watch.cool();
+        // SAFETY: from the kernel.
+        unsafe { *flags(context) &= !TRAP_FLAG };
     }
-    watch.steps += 1;
 }
 
-extern "C" fn faulted(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn faulted(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: as in `trapped`; the kernel says where the fault was.
     let (watch, address) = unsafe { (WATCH.get().as_mut(), (*info).si_addr().addr()) };
-    if !watch.is_some_and(|watch| watch.heat(address)) {
-        // A real one: the instruction is repeated, and ends the process.
-        // SAFETY: resets a handler.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if watch.is_some_and(|watch| watch.heat(address)) {
+        // SAFETY: from the kernel.
+        unsafe { *flags(context) |= TRAP_FLAG };
+        return;
     }
+    // A real one: the instruction is repeated, and ends the process.
+    // SAFETY: resets a handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
+
+type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
 fn install() {
     static ONCE: Once = Once::new();
@@ -129,19 +168,18 @@ fn install() {
         // SAFETY: handlers that only touch memory set aside for them.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = trapped as extern "C" fn(i32) as usize;
-            libc::sigaction(libc::SIGTRAP, &action, ptr::null_mut());
-            action.sa_sigaction =
-                faulted as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
             action.sa_flags = libc::SA_SIGINFO;
+            action.sa_sigaction = trapped as Handler as usize;
+            libc::sigaction(libc::SIGTRAP, &action, ptr::null_mut());
+            action.sa_sigaction = faulted as Handler as usize;
             libc::sigaction(libc::SIGSEGV, &action, ptr::null_mut());
         }
     });
 }
 
-/// Runs `f`, stopping at every instruction, and notes how the `len` bytes at `base` change. Other
-/// threads may step through other arenas meanwhile.
-pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
+/// Runs `f`, stopping at every instruction or behind every store, and notes how the `len` bytes at
+/// `base` change. Other threads may step through other arenas meanwhile.
+pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) -> Recording {
     install();
     assert!(len.is_multiple_of(PAGE) && base.addr().is_multiple_of(PAGE));
     // SAFETY: the caller names an arena's memory, all of it mapped.
@@ -154,6 +192,7 @@ pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
     let watch: *mut Watch = &mut Watch {
         base: base.cast_mut(),
         len,
+        pace,
         shadow: shadow.as_mut_ptr().cast(),
         hot: [0; HOT],
         hot_count: 0,
@@ -166,7 +205,13 @@ pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
     // SAFETY: made above; only the handlers of this thread use it until it is taken away.
     unsafe { (*watch).protect(0, len, libc::PROT_READ) };
     WATCH.set(watch);
-    let done = catch_unwind(AssertUnwindSafe(|| with_trap_flag(f)));
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        if pace == Pace::Instructions {
+            set_trap_flag();
+        }
+        f();
+        clear_trap_flag();
+    }));
     clear_trap_flag();
     WATCH.set(ptr::null_mut());
     // SAFETY: no handler uses it any more.
@@ -185,11 +230,9 @@ pub(crate) fn step(base: *const u8, len: usize, f: impl FnOnce()) -> Recording {
     }
 }
 
-fn with_trap_flag(f: impl FnOnce()) {
+fn set_trap_flag() {
     // SAFETY: sets the trap flag; the handler is installed.
     unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
-    f();
-    clear_trap_flag();
 }
 
 fn clear_trap_flag() {
