@@ -2,11 +2,11 @@
 
 use crate::subject::Act;
 use sharena::{
-    Arena, Error, Options, Result,
+    Arena, Error, Options, Result, Root, Share,
     collections::{String, Vec as Shared},
     sync::Mutex,
 };
-use std::{panic::resume_unwind, thread};
+use std::{any::Any, cell::RefCell, collections::HashMap, panic::resume_unwind, rc::Rc, thread};
 
 /// Bytes of the arenas that are stepped through.
 pub(crate) const SIZE: u64 = 256 << 10;
@@ -31,6 +31,8 @@ pub(crate) enum Condition {
     OfTheDead,
     /// As `OfTheDead`, which had a root that was removed meanwhile.
     Removed(&'static str),
+    /// As `Abandoned`, and the thread that operates has not touched the arena yet.
+    Unattached,
 }
 
 /// A state to step from.
@@ -58,6 +60,15 @@ impl Start {
         }
     }
 
+    /// Nobody has touched the arena yet.
+    pub(crate) const fn unattached(fill: Act) -> Self {
+        Start {
+            name: "not attached yet",
+            fill,
+            condition: Condition::Unattached,
+        }
+    }
+
     /// The same contents in the three other conditions.
     pub(crate) fn in_all_conditions(fill: Act) -> [Self; 3] {
         let start = |name, condition| Start {
@@ -74,6 +85,7 @@ impl Start {
 
     /// Makes the state. Whoever calls this operates on it, in a thread of its own.
     pub(crate) fn make(&self) -> Arena {
+        keep_roots();
         match self.condition {
             Condition::Own => self.filled(),
             Condition::Full => {
@@ -81,7 +93,9 @@ impl Start {
                 fill_up(&arena);
                 arena
             }
-            Condition::Abandoned => self.reopened(false, |arena| arena.image()),
+            Condition::Abandoned | Condition::Unattached => {
+                self.reopened(false, |arena| arena.image())
+            }
             Condition::OfTheDead => self.reopened(true, |arena| arena.image()),
             Condition::Removed(name) => self.reopened(true, |arena| {
                 let root = arena.find::<Mutex<u64>>(name).expect("it is there");
@@ -95,6 +109,7 @@ impl Start {
 
     fn filled(&self) -> Arena {
         let arena = small().in_memory().expect("memory");
+        keep_roots();
         // On both sides of what the operation is about.
         add_spares(&arena).expect("room for the spares");
         (self.fill)(&arena).expect("room for the start state");
@@ -113,6 +128,35 @@ impl Start {
         options.leave_the_dead(leave_the_dead);
         options.from_image(&image).expect("an image opens")
     }
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<HashMap<&'static str, Rc<dyn Any>>>> = const { RefCell::new(None) };
+}
+
+/// Makes the calling thread keep roots until it ends: to look one up takes many instructions.
+pub(crate) fn keep_roots() {
+    KEPT.set(Some(HashMap::new()));
+}
+
+/// A root of the arena that the thread works with.
+pub(crate) fn root<T: Share + Sync + Default>(
+    arena: &Arena,
+    name: &'static str,
+) -> Result<Rc<Root<T>>> {
+    KEPT.with_borrow_mut(|kept| {
+        let known = kept.as_ref().and_then(|kept| kept.get(name));
+        if let Some(known) = known.and_then(|any| any.clone().downcast::<Root<T>>().ok())
+            && known.arena().base() == arena.base()
+        {
+            return Ok(known);
+        }
+        let root = Rc::new(arena.root::<T>(name)?);
+        if let Some(kept) = kept {
+            kept.insert(name, root.clone());
+        }
+        Ok(root)
+    })
 }
 
 /// Runs `f` in a thread that ends, so that nothing of it stays attached to an arena.

@@ -1,7 +1,7 @@
 //! Boxes: a list of boxed nodes.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit},
 };
@@ -103,7 +103,7 @@ pub(super) fn subject() -> Subject<Vec<(u64, std::string::String)>> {
 }
 
 fn change(arena: &Arena, f: impl FnOnce(&mut Shared<Node>) -> Result) -> Result {
-    let root = arena.root::<List>("list")?;
+    let root = start::root::<List>(arena, "list")?;
     let mut guard = root.lock()?;
     f(&mut guard)
 }
@@ -136,7 +136,7 @@ fn pop(arena: &Arena) -> Result {
 }
 
 fn observe(arena: &Arena) -> Vec<(u64, std::string::String)> {
-    let root = arena.root::<List>("list").unwrap();
+    let root = start::root::<List>(arena, "list").unwrap();
     let guard = root.lock().unwrap();
     let mut next = guard.get();
     std::iter::from_fn(|| {

@@ -1,7 +1,7 @@
 //! Raw blocks, linked by relative pointers.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit, units},
 };
@@ -42,6 +42,7 @@ pub(super) fn subject() -> Subject<Seen> {
             unlink_large(arena)
         }),
     ];
+    starts.push(Start::unattached(all));
     starts.extend(Start::in_all_conditions(all));
     Subject {
         name: "links",
@@ -86,7 +87,7 @@ pub(super) fn subject() -> Subject<Seen> {
                 })
             }),
             unit("a lock without a section", |arena| {
-                let root = arena.root::<Linked>("links")?;
+                let root = start::root::<Linked>(arena, "links")?;
                 use parking_lot::lock_api::RawMutex as _;
                 if root.raw.try_lock() {
                     // SAFETY: taken just now.
@@ -108,7 +109,7 @@ pub(super) fn subject() -> Subject<Seen> {
 }
 
 fn change(arena: &Arena, f: impl FnOnce(&mut Links) -> Result) -> Result {
-    let root = arena.root::<Linked>("links")?;
+    let root = start::root::<Linked>(arena, "links")?;
     let mut guard = root.links.lock()?;
     f(&mut guard)
 }
@@ -168,7 +169,7 @@ fn all(arena: &Arena) -> Result {
 }
 
 fn observe(arena: &Arena) -> Seen {
-    let root = arena.root::<Linked>("links").unwrap();
+    let root = start::root::<Linked>(arena, "links").unwrap();
     let guard = root.links.lock().unwrap();
     // SAFETY: what is linked is allocated and filled, and the lock is held.
     let get = |p: Option<RelPtr<u64>>| p.map(|p| unsafe { *p.resolve(arena).unwrap() });

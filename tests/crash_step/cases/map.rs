@@ -1,7 +1,7 @@
 //! Hash maps, from strings to vectors.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit},
 };
@@ -90,7 +90,7 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
 }
 
 fn change(arena: &Arena, f: impl FnOnce(&mut Map) -> Result) -> Result {
-    let root = arena.root::<Counts>("counts")?;
+    let root = start::root::<Counts>(arena, "counts")?;
     let mut guard = root.lock()?;
     f(&mut guard)
 }
@@ -153,7 +153,7 @@ fn take_a_value(arena: &Arena) -> Result {
 }
 
 fn observe(arena: &Arena) -> BTreeMap<std::string::String, Vec<u64>> {
-    let root = arena.root::<Counts>("counts").unwrap();
+    let root = start::root::<Counts>(arena, "counts").unwrap();
     let guard = root.lock().unwrap();
     guard
         .iter()

@@ -30,6 +30,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
         Start::own("a deep one", |arena| create_deep(arena, "old")),
         Start::removed("removed, and in use by the dead", several, "a"),
     ];
+    starts.push(Start::unattached(several));
     starts.extend(Start::in_all_conditions(|arena| {
         create_deep(arena, "old")?;
         create(arena, "a")

@@ -1,7 +1,7 @@
 //! Sections: several changes, under one lock or several, that take place wholly or not at all.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit, units},
 };
@@ -91,7 +91,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                 })
             }),
             unit("swap between accounts", |arena| {
-                let root = arena.root::<Accounts>("accounts")?;
+                let root = start::root::<Accounts>(arena, "accounts")?;
                 arena.section(|| {
                     let (mut from, mut to) = (root[0].lock()?, root[1].lock()?);
                     std::mem::swap(&mut from.words, &mut to.words);
@@ -100,7 +100,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                 })
             }),
             unit("append to another's", |arena| {
-                let root = arena.root::<Accounts>("accounts")?;
+                let root = start::root::<Accounts>(arena, "accounts")?;
                 arena.section(|| {
                     let (mut from, mut to) = (root[0].lock()?, root[1].lock()?);
                     to.words.append(&mut from.words)
@@ -194,7 +194,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
 }
 
 fn change(arena: &Arena, which: usize, f: impl FnOnce(&mut Account) -> Result) -> Result {
-    let root = arena.root::<Accounts>("accounts")?;
+    let root = start::root::<Accounts>(arena, "accounts")?;
     let mut guard = root[which].lock()?;
     f(&mut guard)
 }
@@ -248,7 +248,7 @@ fn at_rehash(arena: &Arena) -> Result {
 }
 
 fn two_locks(arena: &Arena) -> Result {
-    let root = arena.root::<Accounts>("accounts")?;
+    let root = start::root::<Accounts>(arena, "accounts")?;
     arena.section(|| {
         let (mut from, mut to) = (root[0].lock()?, root[1].lock()?);
         from.balance -= 1;
@@ -261,7 +261,7 @@ fn two_locks(arena: &Arena) -> Result {
 }
 
 fn commit_in_the_middle(arena: &Arena) -> Result {
-    let root = arena.root::<Accounts>("accounts")?;
+    let root = start::root::<Accounts>(arena, "accounts")?;
     let mut guard = root[0].lock()?;
     guard.balance += 1;
     guard.words.push_from("committed")?;
@@ -272,7 +272,7 @@ fn commit_in_the_middle(arena: &Arena) -> Result {
 }
 
 fn observe(arena: &Arena) -> Vec<std::string::String> {
-    let root = arena.root::<Accounts>("accounts").unwrap();
+    let root = start::root::<Accounts>(arena, "accounts").unwrap();
     let seen = |account: &Account| {
         let state = match &account.state {
             State::Nothing => "nothing".to_owned(),
@@ -303,12 +303,12 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
         Start::own("twenty entries", |arena| numbers(arena, 0..20)),
         Start::own("at rehash", |arena| {
             numbers(arena, 0..1)?;
-            let capacity = arena.root::<Numbers>("numbers")?.lock()?.capacity() as u64;
+            let capacity = start::root::<Numbers>(arena, "numbers")?.lock()?.capacity() as u64;
             numbers(arena, 0..capacity)
         }),
         Start::own("after removals", |arena| {
             numbers(arena, 0..50)?;
-            let root = arena.root::<Numbers>("numbers")?;
+            let root = start::root::<Numbers>(arena, "numbers")?;
             root.lock()?.retain(|key, _| key % 3 == 0);
             Ok(())
         }),
@@ -319,13 +319,15 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
         starts,
         operations: vec![unit("1000 inserts", |arena| numbers(arena, 1000..2000))],
         observe: |arena| {
-            let root = arena.root::<Numbers>("numbers").unwrap();
+            let root = start::root::<Numbers>(arena, "numbers").unwrap();
             let guard = root.lock().unwrap();
             guard.iter().map(|(key, value)| (*key, *value)).collect()
         },
         go_on: |arena| {
             numbers(arena, 7000..7001)?;
-            arena.root::<Numbers>("numbers")?.lock()?.remove(&7000);
+            start::root::<Numbers>(arena, "numbers")?
+                .lock()?
+                .remove(&7000);
             Ok(())
         },
         pace: Pace::Stores,
@@ -334,7 +336,7 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
 }
 
 fn numbers(arena: &Arena, keys: std::ops::Range<u64>) -> Result {
-    let root = arena.root::<Numbers>("numbers")?;
+    let root = start::root::<Numbers>(arena, "numbers")?;
     let mut guard = root.lock()?;
     for key in keys {
         guard.insert(key, key * 2)?;

@@ -1,11 +1,12 @@
 //! Semaphores: permits of the dead come back.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit, units},
 };
 use sharena::{Arena, Error, Result, Root, sync::Semaphore};
+use std::rc::Rc;
 
 type Two = [Semaphore; 2];
 
@@ -25,6 +26,7 @@ pub(super) fn subject() -> Subject<[u32; 2]> {
             use_up(arena)
         }),
     ];
+    starts.push(Start::unattached(|arena| with(arena, [2, 1])));
     starts.extend(Start::in_all_conditions(|arena| hold(arena, [4, 1], 2)));
     Subject {
         name: "semaphore",
@@ -71,8 +73,8 @@ pub(super) fn subject() -> Subject<[u32; 2]> {
     }
 }
 
-fn find(arena: &Arena) -> Result<Root<Two>> {
-    arena.find::<Two>("semaphores")
+fn find(arena: &Arena) -> Result<Rc<Root<Two>>> {
+    start::root(arena, "semaphores")
 }
 
 fn with(arena: &Arena, permits: [u32; 2]) -> Result {

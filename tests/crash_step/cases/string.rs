@@ -1,7 +1,7 @@
 //! Strings.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit},
 };
@@ -71,8 +71,7 @@ pub(super) fn subject() -> Subject<std::string::String> {
             }),
         ],
         observe: |arena| {
-            arena
-                .root::<Text>("text")
+            start::root::<Text>(arena, "text")
                 .unwrap()
                 .lock()
                 .unwrap()
@@ -88,7 +87,7 @@ pub(super) fn subject() -> Subject<std::string::String> {
 }
 
 fn change(arena: &Arena, f: impl FnOnce(&mut String) -> Result) -> Result {
-    let root = arena.root::<Text>("text")?;
+    let root = start::root::<Text>(arena, "text")?;
     let mut guard = root.lock()?;
     f(&mut guard)
 }

@@ -1,7 +1,7 @@
 //! Vectors, of strings.
 
 use crate::{
-    start::Start,
+    start::{self, Start},
     stepper::Pace,
     subject::{Subject, unit},
 };
@@ -23,6 +23,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
         Start::own("long strings", long_strings),
         Start::own("a buffer of many slabs", many),
     ];
+    starts.push(Start::unattached(three));
     starts.extend(Start::in_all_conditions(three));
     Subject {
         name: "vec",
@@ -70,7 +71,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
 }
 
 fn change(arena: &Arena, f: impl FnOnce(&mut Shared<String>) -> Result) -> Result {
-    let root = arena.root::<Words>("words")?;
+    let root = start::root::<Words>(arena, "words")?;
     let mut guard = root.lock()?;
     f(&mut guard)
 }
@@ -180,7 +181,7 @@ fn change_each(arena: &Arena) -> Result {
 }
 
 fn observe(arena: &Arena) -> Vec<std::string::String> {
-    let root = arena.root::<Words>("words").unwrap();
+    let root = start::root::<Words>(arena, "words").unwrap();
     let guard = root.lock().unwrap();
     guard.iter().map(|word| word.to_string()).collect()
 }
