@@ -29,8 +29,8 @@ pub(crate) struct Tally {
     pub(crate) nested: usize,
     /// Images at which a survivor acted first.
     pub(crate) survived: usize,
-    /// Images whose recovery would have been stepped through, but for the limit.
-    pub(crate) beyond: usize,
+    /// Images that were seen, and not looked at.
+    pub(crate) skipped: usize,
     pub(crate) violations: usize,
 }
 
@@ -42,7 +42,7 @@ impl Tally {
         self.outer += other.outer;
         self.nested += other.nested;
         self.survived += other.survived;
-        self.beyond += other.beyond;
+        self.skipped += other.skipped;
         self.violations += other.violations;
     }
 }
@@ -195,19 +195,29 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
         let mut list: Vec<(usize, Sparse)> = Vec::new();
         images.for_each_new(recording, |sparse| list.push((0, sparse)));
         self.tally.outer = list.len();
+        let stride = list.len().div_ceil(plan.images_most);
+        let seen = list.len();
+        list = list.into_iter().step_by(stride).collect();
+        self.tally.skipped = seen - list.len();
+        let nested_most = match self.subject.pace {
+            Pace::Instructions => plan.nested_most,
+            Pace::Stores => plan.long_nested_most,
+        };
+        // Of many, not the last ones only.
+        let nested_every = plan.nested_every.max(match self.subject.pace {
+            Pace::Instructions => 1,
+            Pace::Stores => list.len() / nested_most,
+        });
         while let Some((depth, sparse)) = list.pop() {
             let image = images.apply(&sparse);
             let at = self.tally.images;
             self.tally.images += 1;
             self.note(at, "recovered", self.judge(&image));
             if at.is_multiple_of(plan.survivors_every) {
-                self.survive(at, &image);
+                self.survive(at, depth, &image);
             }
-            if depth < DEEPEST && at.is_multiple_of(plan.nested_every) {
-                if self.tally.nested == plan.nested_most {
-                    self.tally.beyond += 1;
-                    continue;
-                }
+            let nested = depth < DEEPEST && at.is_multiple_of(nested_every);
+            if nested && self.tally.nested < nested_most {
                 let nested = recovery(&image, Pace::Stores);
                 self.tally.nested += 1;
                 self.tally.stores += nested.boundaries;
@@ -231,11 +241,17 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
         self.is_right(&arena)
     }
 
-    /// Lets survivors act first.
-    fn survive(&mut self, at: usize, image: &[u8]) {
+    /// Lets survivors act first: in both ways at what an operation leaves, in turns at what a recovery
+    /// does.
+    fn survive(&mut self, at: usize, depth: usize, image: &[u8]) {
         let observe = self.subject.observe;
-        for first in [First::Beside, First::Lock] {
-            self.tally.survived += 1;
+        self.tally.survived += 1;
+        let ways = match (depth, at % 8 < 4) {
+            (0, _) => &[First::Beside, First::Lock][..],
+            (_, true) => &[First::Beside],
+            (_, false) => &[First::Lock],
+        };
+        for &first in ways {
             let touch = move |arena: &Arena| drop(observe(arena));
             let judged = act_first(image, first, touch)
                 .map_err(say)
