@@ -66,6 +66,9 @@ impl Plan {
                 every.iter().filter(named).cloned().collect()
             }
         };
+        let mut chosen = chosen;
+        // Every operation and every start state soon comes by, wherever it is stopped.
+        chosen.sort_by_key(|case| (case.index.0 + case.index.1) % case.of.1);
         let (part, parts) = self.part;
         chosen.into_iter().skip(part - 1).step_by(parts).collect()
     }
