@@ -47,8 +47,8 @@ impl Plan {
             Err(_) => Plan {
                 what: What::Sample,
                 images_most: 500,
-                survivors_every: 4,
-                nested_every: 16,
+                survivors_every: 2,
+                nested_every: 8,
                 nested_most: 40,
                 long_nested_most: 4,
                 part,
