@@ -4,15 +4,15 @@
 //! cargo run --release --example bank [SECONDS]
 //! ```
 //!
-//! A transfer changes two objects, each behind a lock of its own. Inside `arena.section` both locks
-//! belong to one unit: the transfer takes place at the end of the section, as a whole, or, where the
-//! process is killed before, not at all. The killed ones need no cleaning up: whoever locks next
+//! A transfer changes two objects, each behind a lock of its own. In `arena.transaction` both locks
+//! belong to one unit: the transfer takes place at the end, as a whole; or, where it is refused, or
+//! the process is killed before, not at all. The killed ones need no cleaning up: whoever locks next
 //! finds everything in order.
 
 mod processes;
 
 use processes::{Name, Process, Result, argument};
-use sharena::{Arena, Root, collections::HashMap, sync::Mutex};
+use sharena::{Arena, Error, Root, Share, collections::HashMap, sync::Mutex};
 use std::{
     env,
     hash::{BuildHasher, Hasher, RandomState},
@@ -24,6 +24,26 @@ use std::{
 const TELLERS: usize = 4;
 const ACCOUNTS: u64 = 100;
 const MONEY: i64 = 1_000_000;
+
+/// What the tellers did.
+#[derive(Share, Default, Clone, Copy)]
+#[repr(C)]
+struct Counts {
+    transfers: u64,
+    refused: u64,
+}
+
+/// Why a transfer does not take place.
+enum Refusal {
+    NotEnoughMoney,
+    Failed(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Failed(error)
+    }
+}
 
 /// A branch of the bank: the balance of each account.
 type Branch = Root<Mutex<HashMap<u64, i64>>>;
@@ -41,7 +61,7 @@ fn direct() -> Result {
     let name = Name::new("bank");
     let arena = Arena::named(name.as_str())?;
     let branches = [open_branch(&arena, "north")?, open_branch(&arena, "south")?];
-    let transfers = arena.root::<Mutex<u64>>("transfers")?;
+    let counts = arena.root::<Mutex<Counts>>("counts")?;
 
     let mut tellers = Vec::new();
     for _ in 0..TELLERS {
@@ -68,9 +88,9 @@ fn direct() -> Result {
     if !report.is_clean() {
         return Err(format!("the arena is not in order: {report}").into());
     }
-    let transfers = *transfers.lock()?;
+    let Counts { transfers, refused } = *counts.lock()?;
     println!(
-        "{transfers} transfers, {kills} tellers killed, {} audits",
+        "{transfers} transfers, {refused} refused, {kills} tellers killed, {} audits",
         audits + 1
     );
     if transfers == 0 {
@@ -108,11 +128,16 @@ fn audit(arena: &Arena, [north, south]: &[Branch; 2]) -> Result {
 fn transfer_for_ever() -> Result {
     let arena = Arena::named(&argument(1)?)?;
     let (north, south) = (arena.find("north")?, arena.find("south")?);
-    let transfers = arena.find::<Mutex<u64>>("transfers")?;
+    let counts = arena.find::<Mutex<Counts>>("counts")?;
     loop {
         let account = random() % ACCOUNTS;
-        let amount = (random() % 100) as i64;
-        transfer(&arena, [&north, &south], account, amount, &transfers)?;
+        // Less than nothing goes from the south to the north.
+        let amount = (random() % 40_000) as i64 - 20_000;
+        match transfer(&arena, [&north, &south], account, amount, &counts) {
+            Ok(()) => {}
+            Err(Refusal::NotEnoughMoney) => counts.lock()?.refused += 1,
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+        }
     }
 }
 
@@ -122,21 +147,25 @@ fn transfer(
     [north, south]: [&Branch; 2],
     account: u64,
     amount: i64,
-    transfers: &Mutex<u64>,
-) -> Result {
-    arena.section(|| {
+    counts: &Root<Mutex<Counts>>,
+) -> std::result::Result<(), Refusal> {
+    arena.try_transaction(|tx| {
         // Always in this order. (Were another process to take them the other way round, one of the
         // two would get an error in the end, `Deadlock`, rather than wait for ever.)
-        let (mut north, mut south) = (north.lock()?, south.lock()?);
-        let missing = "there is no such account";
-        *north.get_mut(&account).ok_or(missing)? -= amount;
-        // Killed here, this process would have taken the money away and given it to nobody. But the
-        // section has not ended, so it has not taken anything away.
-        *south.get_mut(&account).ok_or(missing)? += amount;
-        *transfers.lock()? += 1;
+        let (mut north, mut south) = (tx.lock(north)?, tx.lock(south)?);
+        let there = south.entry(account).or_default()?;
+        *there += amount;
+        // Killed here, this process would have given money that it took from nobody. But the
+        // transaction has not ended, so it has not given anything.
+        let here = north.entry(account).or_default()?;
+        *here -= amount;
+        if *here < 0 || *there < 0 {
+            // What was done above is undone.
+            return Err(Refusal::NotEnoughMoney);
+        }
+        tx.lock(counts)?.transfers += 1;
         Ok(())
-    })?;
-    Ok(())
+    })
 }
 
 /// The numbers need not be good: `std` makes a random one for each of its hash maps.

@@ -213,6 +213,8 @@ pub enum Error {
     OtherArena,
     /// This would be seen by others before the open section commits.
     InSection,
+    /// In a transaction, locks are taken by `Transaction::lock`, and no other one begins.
+    InTransaction,
     /// This changes an arena, which only a thread with a write guard may do.
     NoSection,
     /// A signal handler entered sharena while the thread it interrupted was inside.
@@ -423,6 +425,12 @@ impl fmt::Display for Error {
                 f,
                 "this thread's section is in another arena, and two arenas cannot commit as one: \
                  end it first"
+            ),
+            InTransaction => write!(
+                f,
+                "this thread is in a transaction: expected locks to be taken by its own \
+                 `lock(&mutex)`, so that their guards cannot outlive it, and found another lock or \
+                 transaction"
             ),
             InSection => write!(
                 f,

@@ -15,8 +15,9 @@ pub mod ptr;
 mod section;
 pub mod share;
 pub mod sync;
+mod walk;
 
-pub use arena::{Arena, Frozen, Options, Report, Reserved, Root, RootInfo, Stats};
+pub use arena::{Arena, Frozen, Options, Report, Reserved, Root, RootInfo, Stats, Transaction};
 pub use error::{Error, Result};
 pub use mapping::Access;
 pub use ptr::{AtomicRelPtr, RelPtr};

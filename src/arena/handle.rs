@@ -1,6 +1,9 @@
 //! The handle on an arena.
 
-use super::{Options, Report, Reserved, Root, RootInfo, Stats, check, directory, open, raw, stats};
+use super::{
+    Options, Report, Reserved, Root, RootInfo, Stats, Transaction, check, directory, open, raw,
+    stats, transaction,
+};
 use crate::{
     error::{Error, Result},
     journal,
@@ -371,6 +374,80 @@ impl Arena {
         unsafe { ctx.as_mut() }.open_scope()?;
         let _scope = Scope(ctx);
         f()
+    }
+
+    /// As [`section`](Arena::section), but an error or a panic of `f` undoes what it did, too: all
+    /// of it is there at the end, or nothing.
+    ///
+    /// Locks are taken by [`Transaction::lock`]. So that nothing of what is undone lives on outside,
+    /// `f` is `Send`, and so is what it returns: values that own memory of the arena stay inside.
+    /// If one was hidden (in a thread-local variable), undoing aborts the process, since the value
+    /// would have two owners or none.
+    ///
+    /// Not undone are permits, blocks that are no part of anything, what is said to others.
+    ///
+    /// # Complexity
+    ///
+    /// As a section. Undoing costs as much as looking at every container under the locks that were
+    /// taken, and at what lies in it where that may own something itself.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns; [`Error::InSection`] while this thread has a guard or a section,
+    /// [`Error::InTransaction`] in a transaction; [`Error::OtherArena`] while it has a section
+    /// elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// With what `f` panics with; no lock is poisoned by that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sharena::{Arena, Error, collections::HashMap, sync::Mutex};
+    ///
+    /// let arena = Arena::in_memory()?;
+    /// let accounts = arena.root::<Mutex<HashMap<u64, i64>>>("accounts")?;
+    /// accounts.lock()?.insert(1, 100)?;
+    /// let transfer = |amount: i64| {
+    ///     arena.transaction(|tx| {
+    ///         let mut accounts = tx.lock(&accounts)?;
+    ///         *accounts.entry(2).or_default()? += amount;
+    ///         let from = accounts.entry(1).or_default()?;
+    ///         *from -= amount;
+    ///         if *from < 0 {
+    ///             return Err(Error::other("not enough money"));
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// };
+    /// assert!(transfer(60).is_ok());
+    /// assert!(transfer(60).is_err());
+    /// let accounts = accounts.lock()?;
+    /// assert_eq!((accounts[&1], accounts[&2]), (40, 60));
+    /// # Ok::<(), sharena::Error>(())
+    /// ```
+    pub fn transaction<R: Send>(
+        &self,
+        f: impl FnOnce(&Transaction) -> Result<R> + Send,
+    ) -> Result<R> {
+        self.try_transaction(f)
+    }
+
+    /// The same for closures with an error type of their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Arena::transaction).
+    ///
+    /// # Panics
+    ///
+    /// As [`transaction`](Arena::transaction).
+    pub fn try_transaction<R: Send, E: From<Error> + Send>(
+        &self,
+        f: impl FnOnce(&Transaction) -> Result<R, E> + Send,
+    ) -> Result<R, E> {
+        transaction::run(self, f)
     }
 
     /// Allocates a block. It belongs to nobody yet: it is freed again unless it is linked.

@@ -11,7 +11,7 @@ mod process;
 mod raw;
 mod root;
 mod stats;
-mod walk;
+mod transaction;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;
@@ -19,3 +19,4 @@ pub use options::Options;
 pub use raw::Reserved;
 pub use root::{Frozen, Root, RootInfo};
 pub use stats::{ClassStats, Stats};
+pub use transaction::Transaction;

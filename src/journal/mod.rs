@@ -20,5 +20,5 @@ pub(crate) use immediate::Immediate;
 pub(crate) use recover::{
     Depth, is_dead, link_life, reap, recover, recover_all, resolve_all, second_opinion, unlink_life,
 };
-pub(crate) use replay::LogReader;
+pub(crate) use replay::{LogReader, Undone, undo_last};
 pub(crate) use slots::{Claim, claim_slot, next_generation, release_slot, reserved_slots, tag_of};

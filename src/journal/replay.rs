@@ -1,6 +1,7 @@
 //! Reading a dead slot's log, and doing what it says. Nothing read here is trusted.
 
 use crate::{
+    heap::Block,
     layout::{Entry, EntryKind, INLINE_LOG, LogPosition, SEGMENTS, SlabKind, SlabState},
     mapping::Mapping,
 };
@@ -112,23 +113,34 @@ impl Iterator for LogReader<'_> {
 
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
-    while undo_last(mapping, slot) {}
+    while undo_last(mapping, slot).is_some() {}
 }
 
-/// Undoes the log's last entry, then takes it off. `false` if there is none.
+/// What the undoing of an entry set free.
+pub(crate) enum Undone {
+    /// A block of a slab of the slot's own.
+    Block(Block),
+    /// Nothing, or what belongs to nobody now.
+    Else,
+}
+
+/// Undoes the log's last entry, then takes it off. `None` if there is none.
 ///
 /// No entry may be undone again once those before it were: undoing an allocation gives slabs to
 /// whoever wants them, and bytes in them must not be restored any more; and a block that was freed
 /// in the section may have become a segment of this very log, in which older entries restore bytes.
-fn undo_last(mapping: &Mapping, slot: usize) -> bool {
+pub(crate) fn undo_last(mapping: &Mapping, slot: usize) -> Option<Undone> {
     let mut log = LogReader::new(mapping, slot);
-    let Some(found) = log.next() else {
-        return false;
-    };
+    let found = log.next()?;
     let offset = found.entry.offset;
+    let mut undone = Undone::Else;
     match found.entry.kind {
         EntryKind::Undo => restore(mapping, &found),
-        EntryKind::Alloc => unpublish_own(mapping, slot, offset),
+        EntryKind::Alloc => {
+            if let Some(block) = unpublish_own(mapping, slot, offset) {
+                undone = Undone::Block(block);
+            }
+        }
         EntryKind::AllocSpan => {
             let (count, claimed) = (found.word(0) as u32 as usize, found.word(0) >> 32);
             if let Some(head) = head_at(mapping, offset) {
@@ -145,7 +157,7 @@ fn undo_last(mapping: &Mapping, slot: usize) -> bool {
     }
     compiler_fence(SeqCst);
     mapping.slot(slot).log.store(log.position().0, Release);
-    true
+    Some(undone)
 }
 
 /// Does the frees that a committed section has not done yet.
@@ -190,16 +202,14 @@ fn restore(mapping: &Mapping, found: &Found) {
     compiler_fence(SeqCst);
 }
 
-/// Takes a block back that the dead section allocated; those lie in the dead slot's own slabs.
+/// Takes a block back that the section allocated; those lie in the slot's own slabs. None if it was
+/// freed in the section already.
 ///
 /// The slab may have changed its class in the section, which needs it to be empty: then every bit
 /// of it is the section's, and whichever is cleared for this entry is to be cleared anyway.
-fn unpublish_own(mapping: &Mapping, slot: usize, offset: u64) {
-    if let Some((block, state)) = mapping.block_around(offset)
-        && state.is_by(SlabKind::Owned, slot)
-    {
-        mapping.unpublish(block);
-    }
+fn unpublish_own(mapping: &Mapping, slot: usize, offset: u64) -> Option<Block> {
+    let (block, state) = mapping.block_around(offset)?;
+    (state.is_by(SlabKind::Owned, slot) && mapping.unpublish(block)).then_some(block)
 }
 
 /// Frees a small block on behalf of a slot. Repeating it is harmless (J9).
@@ -276,7 +286,7 @@ mod tests {
             let arena = options.from_image(&image).unwrap();
             let dead = busy_slot(&arena);
             let undone = (0..killed_after)
-                .take_while(|_| undo_last(arena.mapping(), dead))
+                .take_while(|_| undo_last(arena.mapping(), dead).is_some())
                 .count();
             arena.reap().unwrap();
             let lists = root(&arena);

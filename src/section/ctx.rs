@@ -40,6 +40,8 @@ pub(crate) struct Ctx {
     pub(super) plural: bool,
     /// Whether locks of the unit have moved.
     pub(super) moved: bool,
+    /// Whether the unit is a transaction, which takes its locks in its own way.
+    pub(super) transaction: bool,
     /// Raw locks that the thread holds.
     pub(super) raw_locks: u32,
     /// Inside an operation: set while a signal handler must keep out.
@@ -68,6 +70,8 @@ pub(super) struct Body {
     /// Blocks to free after commit, with the log position behind their entry.
     pub(super) frees: Vec<Deferred>,
     pub(super) held: Vec<Held>,
+    /// Blocks that a transaction published without an owner.
+    pub(super) raw: Vec<u64>,
     /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
     pub(super) segments: Vec<(u64, usize)>,
     pub(super) life: Option<LifeNode>,
@@ -179,6 +183,7 @@ impl Ctx {
             cache: Cache::new(index),
             frees: Vec::new(),
             held: Vec::with_capacity(8),
+            raw: Vec::new(),
             segments: Vec::new(),
             life,
             mapping,

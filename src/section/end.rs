@@ -40,7 +40,7 @@ impl Ctx {
 
     /// Sets the cursor back, and gives back most of what a long section needed.
     #[inline(always)]
-    fn rewind_kept(&mut self) {
+    pub(super) fn rewind_kept(&mut self) {
         if self.segment != 0 {
             self.drop_segments(KEPT_SEGMENTS);
         }
@@ -177,7 +177,7 @@ impl Ctx {
     }
 
     /// Commits, and releases every lock.
-    fn end_unit(&mut self) {
+    pub(super) fn end_unit(&mut self) {
         self.busy = true;
         let frees = self.commit();
         self.release_all();
@@ -188,7 +188,7 @@ impl Ctx {
     }
 
     /// Releases the locks of the unit, of which no guard is left.
-    fn release_all(&mut self) {
+    pub(super) fn release_all(&mut self) {
         let certain = self.certain();
         let mut held = std::mem::take(&mut self.body_mut().held);
         if self.moved || certain < held.len() {

@@ -4,7 +4,7 @@ use super::{Ctx, nested::holds_locks};
 use crate::{
     error::{Error, Result},
     layout::LockWord,
-    share::Share,
+    share::{Schema, Share},
 };
 use std::panic::Location;
 
@@ -13,9 +13,26 @@ pub(super) struct Held {
     pub(super) word: *const LockWord,
     /// Whether its guard lives; otherwise it is retained to the end of the unit.
     pub(super) guarded: bool,
-    /// Whether its value may have locks of its own in it.
-    pub(super) encloses: fn() -> bool,
+    pub(super) kind: &'static LockKind,
     pub(super) at: &'static Location<'static>,
+}
+
+/// What is known of a lock by its type.
+pub(crate) struct LockKind {
+    /// Whether its value may have locks of its own in it.
+    encloses: fn() -> bool,
+    /// The schema of the lock with its value.
+    schema: fn() -> Schema,
+}
+
+impl LockKind {
+    /// The kind of a lock of type `L` around a `T`.
+    pub(crate) const fn of<L: Share, T: Share>() -> Self {
+        LockKind {
+            encloses: holds_locks::<T>,
+            schema: Schema::of::<L>,
+        }
+    }
 }
 
 /// What a lock word that names this thread means to it.
@@ -35,20 +52,24 @@ impl Ctx {
     /// # Errors
     ///
     /// [`Error::NeedsSection`] while a guard lives outside [`crate::Arena::section`];
+    /// [`Error::InTransaction`] in a transaction, past which no lock is taken;
     /// [`Error::OtherArena`] while the thread has a section in another arena.
     #[inline(always)]
     pub(crate) fn may_lock(&self) -> Result {
-        if self.guards != 0 && self.scopes == 0 {
-            return Err(Error::NeedsSection);
-        }
-        if self.is_only() {
+        if self.guards | self.scopes == 0 && self.is_only() {
             return Ok(());
         }
-        self.no_other_section()
+        self.may_lock_another()
     }
 
     #[cold]
-    fn no_other_section(&self) -> Result {
+    fn may_lock_another(&self) -> Result {
+        if self.transaction {
+            return Err(Error::InTransaction);
+        }
+        if self.guards != 0 && self.scopes == 0 {
+            return Err(Error::NeedsSection);
+        }
         let elsewhere = Ctx::all().any(|other| {
             // SAFETY: C1.
             !std::ptr::eq(other.as_ptr(), self) && unsafe { other.as_ref() }.in_section()
@@ -70,7 +91,12 @@ impl Ctx {
 
     /// Notes a lock whose word bears this thread's tag now.
     #[inline(always)]
-    pub(crate) fn hold<T: Share>(&mut self, word: *const LockWord, at: &'static Location<'static>) {
+    pub(crate) fn hold(
+        &mut self,
+        word: *const LockWord,
+        kind: &'static LockKind,
+        at: &'static Location<'static>,
+    ) {
         if self.plural {
             self.forget_where(|other| other == word);
         }
@@ -78,7 +104,7 @@ impl Ctx {
         self.body_mut().held.push(Held {
             word,
             guarded: true,
-            encloses: holds_locks::<T>,
+            kind,
             at,
         });
     }
@@ -139,16 +165,26 @@ impl Ctx {
             0 | 1 => held.len(),
             len => held
                 .iter()
-                .position(|held| (held.encloses)())
+                .position(|held| (held.kind.encloses)())
                 .map_or(len, |first| first + 1),
         }
+    }
+
+    /// The locks of the section that are certainly where they were taken, with what they protect. All
+    /// others of the section lie in these.
+    pub(crate) fn locked(&self) -> impl Iterator<Item = (u64, Schema)> {
+        let held = &self.body().held[..self.certain()];
+        held.iter().map(|held| {
+            let offset = self.mapping().offset_of(held.word).unwrap_or(0);
+            (offset, (held.kind.schema)())
+        })
     }
 
     /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some
     /// are, or while it builds a value.
     pub(crate) fn may_move_locks(&self) -> bool {
         let held = &self.body().held;
-        self.guards != 0 && (held.is_empty() || held.iter().any(|held| (held.encloses)()))
+        self.guards != 0 && (held.is_empty() || held.iter().any(|held| (held.kind.encloses)()))
     }
 
     /// Counts a raw lock, which is no part of a section, but names the slot's generation too.

@@ -9,10 +9,11 @@ mod ctx;
 mod end;
 mod held;
 mod nested;
+mod undo;
 mod writer;
 
 pub(crate) use attach::{attach, attached, detach_current};
 pub(crate) use ctx::Ctx;
 pub(crate) use end::in_any_section;
-pub(crate) use held::Taken;
+pub(crate) use held::{LockKind, Taken};
 pub(crate) use writer::{Allocated, Writer};

@@ -9,6 +9,7 @@ use crate::{
     heap::{Allocation, classes::size_of_class},
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
     mapping::{self, Mapping},
+    share::Share,
 };
 use std::{
     alloc::Layout,
@@ -168,6 +169,36 @@ impl Writer {
         Ok(())
     }
 
+    /// Records values that are about to be lent as `&mut`: all but what is
+    /// [`Unlogged`](crate::share::Unlogged) in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_lent<T: Share>(&self, place: *const T, count: usize) -> Result {
+        if T::UNLOGGED {
+            return self.record_logged(place, count);
+        }
+        self.record(place, count * size_of::<T>())
+    }
+
+    #[cold]
+    fn record_logged<T: Share>(&self, place: *const T, count: usize) -> Result {
+        self.forget_locks_in(place, count * size_of::<T>());
+        let parts = crate::share::logged::<T>();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        for index in 0..count {
+            let value = place.wrapping_add(index).cast::<u8>();
+            for part in parts.iter() {
+                self.record(value.wrapping_add(part.start), part.len())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets locks in bytes that are moved or freed without a record (J4).
     #[inline(always)]
     pub(crate) fn forget_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
@@ -299,6 +330,7 @@ impl Writer {
     /// Publishes a block that was reserved: from here it belongs to the section.
     pub(crate) fn publish_reserved(&self, offset: u64, layout: Layout) -> Result {
         self.reserve(1)?;
+        self.ctx_mut().note_raw(offset);
         let mapping = self.mapping();
         let slab = mapping.slab_of(offset);
         let state = mapping.state(slab);

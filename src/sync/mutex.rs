@@ -4,7 +4,7 @@ use super::wait::{Patience, Taker, release};
 use crate::{
     error::{Error, Result},
     layout::{FROZEN_TAG, MutexHeader, Tag},
-    section::{Ctx, Taken, Writer, attached},
+    section::{Ctx, LockKind, Taken, Writer, attached},
     share::{Builtin, Share, TypeInfo, node},
 };
 use std::{
@@ -85,6 +85,8 @@ impl<T> Mutex<T> {
 }
 
 impl<T: Share> Mutex<T> {
+    const KIND: &'static LockKind = &LockKind::of::<Self, T>();
+
     /// Takes the lock, waiting as long as it takes, and begins a critical section.
     ///
     /// A holder that dies does not keep others waiting: its section is undone, and the next one
@@ -95,7 +97,8 @@ impl<T: Share> Mutex<T> {
     /// - [`Error::Poisoned`] after a panic under this lock;
     /// - [`Error::WouldDeadlock`] while this thread's own guard of it lives;
     /// - [`Error::NeedsSection`] while this thread has another guard of the arena, outside
-    ///   [`Arena::section`](crate::Arena::section); [`Error::OtherArena`] while it has one of
+    ///   [`Arena::section`](crate::Arena::section); [`Error::InTransaction`] in a transaction, which
+    ///   [takes locks itself](crate::Transaction::lock); [`Error::OtherArena`] while it has one of
     ///   another arena; [`Error::Deadlock`] where sections wait for each other in a circle;
     /// - [`Error::Frozen`], [`Error::ReadOnly`], [`Error::NotInArena`] where it cannot be locked
     ///   at all; [`Error::NoSlots`] where too many threads use the arena.
@@ -194,7 +197,7 @@ impl<T: Share> Mutex<T> {
             };
             taker.take_slow(word, patience)?;
         }
-        ctx.hold::<T>(word, at);
+        ctx.hold(word, Self::KIND, at);
         Ok(())
     }
 
@@ -213,7 +216,7 @@ impl<T: Share> Mutex<T> {
         }
         let value = self.value.get();
         match Writer::at(ptr::from_ref(self)) {
-            Ok(writer) => writer.record(value, size_of::<T>())?,
+            Ok(writer) => writer.record_lent(value, 1)?,
             Err(Error::NotInArena) => {}
             Err(error) => return Err(error),
         }
@@ -359,7 +362,7 @@ impl<T: Share> MutexGuard<'_, T> {
     #[cold]
     fn record_value(&self) {
         let writer = Writer::of(self.ctx);
-        if let Err(error) = writer.record(self.mutex.value.get(), size_of::<T>()) {
+        if let Err(error) = writer.record_lent(self.mutex.value.get(), 1) {
             panic!("could not record a value before changing it: {error}");
         }
         self.mutex.header.stamp.store(writer.stamp(), Relaxed);
