@@ -6,7 +6,7 @@ use crate::{
     subject::{Subject, unit, units},
 };
 use sharena::{
-    Arena, Result, Share,
+    Arena, Error, Result, Share,
     collections::{HashMap, String, Vec as Shared},
     sync::Mutex,
 };
@@ -168,13 +168,15 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                     Ok(())
                 })
             }),
+            unit("transaction", |arena| transfer(arena, false)),
+            unit("transaction that is undone", |arena| transfer(arena, true)),
             unit("an error in the middle", |arena| {
                 let failed = arena.section(|| {
                     change(arena, 0, |account| account.words.push_from("kept"))?;
-                    Err::<(), _>(sharena::Error::from("stop"))
+                    Err::<(), _>(Error::from("stop"))
                 });
                 match failed {
-                    Err(error @ sharena::Error::Full { .. }) => Err(error),
+                    Err(error @ Error::Full { .. }) => Err(error),
                     _ => Ok(()),
                 }
             }),
@@ -258,6 +260,28 @@ fn two_locks(arena: &Arena) -> Result {
         }
         Ok(())
     })
+}
+
+/// Moves words, and takes all of that back if it `fails`.
+fn transfer(arena: &Arena, fails: bool) -> Result {
+    let root = start::root::<Accounts>(arena, "accounts")?;
+    let root: &Accounts = &root;
+    let done = arena.transaction(|tx| {
+        let (mut from, mut to) = (tx.lock(&root[0])?, tx.lock(&root[1])?);
+        from.balance -= 3;
+        to.balance += 3;
+        to.words.push_from("transferred")?;
+        from.state = State::Nothing;
+        from.deep.remove("key 0");
+        match fails {
+            true => Err(Error::other("taken back")),
+            false => Ok(()),
+        }
+    });
+    match done {
+        Err(Error::Other(_)) => Ok(()),
+        other => other,
+    }
 }
 
 fn commit_in_the_middle(arena: &Arena) -> Result {
