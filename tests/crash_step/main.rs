@@ -67,6 +67,7 @@ fn every_instruction() {
     let plan = Plan::from_environment();
     let every = cases::all();
     let chosen = plan.choose(&every);
+    assert!(!chosen.is_empty(), "nothing has that name");
     let (operations, total) = prove_all(&chosen, &plan);
     for (operation, tally) in &operations {
         println!("{operation}: {tally}");
@@ -85,8 +86,8 @@ fn every_instruction() {
 #[test]
 fn all_ways_of_stepping_agree() {
     for case in cases::all() {
-        // Reading all of the arena at each instruction is slow.
-        if case.index == (0, 3) && case.subject != cases::LONG {
+        // Reading all of the arena at each instruction is slow: not where there are very many.
+        if case.index == (0, 3) && !case.subject.contains("section") {
             (case.compare)();
         }
     }

@@ -11,9 +11,6 @@ mod vec;
 
 use crate::subject::Case;
 
-/// The subject whose operation takes longest by far.
-pub(crate) const LONG: &str = "long section";
-
 /// Every operation from every start state.
 pub(crate) fn all() -> Vec<Case> {
     [

@@ -343,7 +343,7 @@ pub(super) fn long() -> Subject<std::collections::BTreeMap<u64, u64>> {
     ];
     starts.extend(Start::in_all_conditions(|arena| numbers(arena, 0..30)));
     Subject {
-        name: super::LONG,
+        name: "long section",
         starts,
         operations: vec![unit("1000 inserts", |arena| numbers(arena, 1000..2000))],
         observe: |arena| {
