@@ -281,3 +281,29 @@ fn a_long_vector_grows_where_it_lies() {
         "a vector at the end of the used space was copied"
     );
 }
+
+/// Slabs of a thread that has gone, emptied by others, are of use to everybody: a span of whole slabs
+/// was refused in an arena that was empty but for them.
+#[test]
+fn emptied_slabs_of_a_thread_that_has_gone_serve_spans() {
+    type Lists = Mutex<Shared<Shared<u8>>>;
+    let arena = arena(1 << 18).in_memory().unwrap();
+    let lists = arena.root::<Lists>("lists").unwrap();
+    lists.lock().unwrap().reserve_exact(200).unwrap();
+    let fill = || {
+        let mut lists = lists.lock().unwrap();
+        loop {
+            lists.push(Shared::new()).unwrap();
+            match lists.last_mut().unwrap().reserve_exact(2000) {
+                Ok(()) => {}
+                Err(Error::Full { .. }) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    thread::scope(|scope| scope.spawn(fill).join()).unwrap();
+    while lists.lock().unwrap().pop().is_some() {}
+    let span = Layout::from_size_align(20_000, 8).unwrap();
+    drop(arena.alloc(span).unwrap());
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}

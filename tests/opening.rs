@@ -239,3 +239,24 @@ fn offsets_outlive_a_mapping() {
     assert!(done.load(Acquire));
     assert!(open(&path).unwrap().check().is_clean());
 }
+
+/// Who looks for one arena holds no other, not even for a moment: else a copy that is opened behind
+/// the end of another copy was refused as its twin.
+#[test]
+fn copies_one_behind_the_other() {
+    let open_and_close = || {
+        let arena = Arena::options().max_size(1 << 18).in_memory().unwrap();
+        *arena.root::<Mutex<u64>>("n").unwrap().lock().unwrap() = 1;
+        let image = arena.image();
+        drop(arena);
+        for _ in 0..1000 {
+            let copy = Arena::options().from_image(&image).unwrap();
+            assert_eq!(*copy.find::<Mutex<u64>>("n").unwrap().lock().unwrap(), 1);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(open_and_close);
+        }
+    });
+}

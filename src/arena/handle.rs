@@ -576,6 +576,12 @@ impl Arena {
         super::normal::normalize(self.mapping.geometry(), first, image);
     }
 
+    /// How many bytes from the begin of an image [`normalize`](Arena::normalize) looks at. For tests.
+    #[doc(hidden)]
+    pub fn normal_len(&self) -> usize {
+        super::normal::front_len(self.mapping.geometry())
+    }
+
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }

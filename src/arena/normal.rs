@@ -1,6 +1,8 @@
 //! Crash states that differ only in what counts up, made equal. For tests that explore states.
 
-use crate::layout::{Geometry, Header, SlabState, Slot, Tag};
+use crate::layout::{
+    Geometry, Header, INLINE_LOG, LogPosition, SEGMENTS, Segment, SlabState, Slot, Tag,
+};
 use std::mem::offset_of;
 
 /// Overwrites counters of `image` by what of them matters. `first` is an earlier state.
@@ -27,6 +29,7 @@ pub(super) fn normalize(geometry: &Geometry, first: &[u8], image: &mut [u8]) {
             let taken = get(image, at + word) != 0;
             set(image, at + word, u64::from(taken));
         }
+        forget_leftovers(image, at);
         let life = at + geometry.page - 8;
         let word = get(image, life) as u32;
         let dead = word & crate::os::life::OWNER_DIED != 0;
@@ -36,6 +39,32 @@ pub(super) fn normalize(geometry: &Geometry, first: &[u8], image: &mut [u8]) {
         let at = geometry.states_at as usize + slab * 8;
         let state = SlabState(get(image, at));
         set(image, at, state.0 & 0xffff_ffff);
+    }
+}
+
+/// Where what [`normalize`] looks at ends.
+pub(super) fn front_len(geometry: &Geometry) -> usize {
+    geometry.bits_at as usize
+}
+
+/// What a slot's journals hold beyond what they say is valid: nobody reads it.
+fn forget_leftovers(image: &mut [u8], at: usize) {
+    let position = LogPosition(get(image, at + offset_of!(Slot, log)));
+    let segments = at + offset_of!(Slot, segments);
+    let used = match position.segment() {
+        0 => position.used(),
+        _ => get(image, segments + offset_of!(Segment, before)) as usize,
+    };
+    let inline = at + offset_of!(Slot, inline);
+    image[inline + used.min(INLINE_LOG)..inline + INLINE_LOG].fill(0);
+    let valid = position.segment().min(SEGMENTS) * size_of::<Segment>();
+    image[segments + valid..segments + SEGMENTS * size_of::<Segment>()].fill(0);
+    if !position.committed() {
+        set(image, at + offset_of!(Slot, done), 0);
+    }
+    let immediate = at + offset_of!(Slot, immediate);
+    if get(image, immediate) == 0 {
+        image[immediate..immediate + 64].fill(0);
     }
 }
 

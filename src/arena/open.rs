@@ -126,12 +126,13 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     }
     // SAFETY: the header was checked, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
+    if options.leave_the_dead {
+        mark_as_killed(&mapping);
+        return Ok(Arena::from_mapping(register(mapping)?));
+    }
     mark_all_dead(&mapping);
     let mapping = register(mapping)?;
     let arena = Arena::from_mapping(mapping.clone());
-    if options.leave_the_dead {
-        return Ok(arena);
-    }
     journal::recover_all(&mapping)?;
     verify(options, arena)
 }
@@ -385,6 +386,17 @@ fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
     })();
     os::file::unlock_byte(locks, REBIRTH_BYTE).map_err(os)?;
     done
+}
+
+/// Marks every thread as dead as the kernel would, recoverers too: what they held is still theirs.
+fn mark_as_killed(mapping: &Mapping) {
+    for slot in 0..mapping.geometry().slots {
+        let claimed = mapping.slot(slot).claim.load(Relaxed) != 0;
+        if claimed || mapping.life(slot).load(Relaxed) != 0 {
+            mapping.life(slot).store(life::OWNER_DIED, Release);
+        }
+        mapping.process_entry(slot).claim.store(0, Relaxed);
+    }
 }
 
 fn mark_all_dead(mapping: &Mapping) {

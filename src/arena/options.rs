@@ -137,7 +137,8 @@ impl Options {
         self
     }
 
-    /// Opens an image without recovering its dead: for tests that watch the recovery itself.
+    /// Opens an image as if its threads had been killed just now, without recovering them, and with
+    /// all that they held: for tests that watch the recovery itself.
     #[doc(hidden)]
     pub fn leave_the_dead(&mut self, wanted: bool) -> &mut Self {
         self.leave_the_dead = wanted;

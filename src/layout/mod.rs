@@ -22,4 +22,4 @@ pub(crate) use lock::{FROZEN_TAG, LockWord, MutexHeader, SemaphoreHeader, Tag, W
 pub(crate) use log::{Doom, Entry, EntryKind, HEADER_WORDS, LogPosition, MAX_RECORD};
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};
 pub(crate) use slab::{LONGEST_SPAN, SlabBits, SlabKind, SlabState};
-pub(crate) use slot::{Doubt, INLINE_LOG, PERMITS, PermitCell, SEGMENTS, Slot, Stamp};
+pub(crate) use slot::{Doubt, INLINE_LOG, PERMITS, PermitCell, SEGMENTS, Segment, Slot, Stamp};

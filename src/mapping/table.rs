@@ -120,20 +120,28 @@ fn upgrade(entry: &Entry) -> Option<Arc<Mapping>> {
     mapping
 }
 
-/// References to all mappings. Needs the lock, and must be dropped after it: dropping the last
-/// reference takes the lock.
-fn all(_lock: &ProcessLock) -> Vec<Arc<Mapping>> {
-    TABLE.iter().filter_map(upgrade).collect()
+/// References to the mappings that are wanted. Needs the lock, and must be dropped after it: dropping
+/// the last reference takes the lock.
+///
+/// To no others: a reference that somebody else has, be it for a moment, keeps an arena mapped whose
+/// last handle goes meanwhile; then a copy of it, opened at once, would be refused as its twin.
+fn those(_lock: &ProcessLock, wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<Mapping>> {
+    let wanted = TABLE.iter().filter(|entry| wanted(entry));
+    wanted.filter_map(upgrade).collect()
 }
 
-/// This process's mappings, some of which may be going away.
-pub(crate) fn mappings() -> Vec<Arc<Mapping>> {
-    all(&ProcessLock::take(&LOCK))
+/// This process's mapping that begins at an address, unless it is going away.
+pub(crate) fn find_base(base: *mut u8) -> Option<Arc<Mapping>> {
+    let lock = ProcessLock::take(&LOCK);
+    let found = those(&lock, |entry| entry.start.load(Relaxed) == base.addr());
+    drop(lock);
+    found.into_iter().next()
 }
 
 /// This process's mapping of a file for that access, if it has one.
 pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mapping>> {
-    mappings()
+    let mappings = those(&ProcessLock::take(&LOCK), |_| true);
+    mappings
         .into_iter()
         .find(|mapping| mapping.identity() == Some(identity) && mapping.access() == access)
 }
@@ -141,8 +149,9 @@ pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mappin
 /// This process's mapping of an arena, by the id that its containers carry; one that can be written
 /// if there is one.
 pub(crate) fn find_id(arena: u32) -> Option<Arc<Mapping>> {
-    let mut found: Vec<_> = mappings();
-    found.retain(|mapping| mapping.arena() == arena);
+    let mut found = those(&ProcessLock::take(&LOCK), |entry| {
+        entry.arena.load(Relaxed) == arena
+    });
     let writable = found
         .iter()
         .position(|mapping| mapping.access() == Access::ReadWrite);
@@ -167,7 +176,8 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
     // Declared before the lock, so that they are dropped after it.
     let others;
     let _lock = ProcessLock::take(&LOCK);
-    others = all(&_lock);
+    // A file's arena has the same id wherever it is mapped.
+    others = those(&_lock, |entry| entry.arena.load(Relaxed) == mapping.arena());
     for other in &others {
         let same_file = mapping.identity().is_some() && other.identity() == mapping.identity();
         if same_file && other.access() == mapping.access() {

@@ -32,10 +32,7 @@ pub(crate) fn attached<T: ?Sized>(place: *const T) -> Result<NonNull<Ctx>> {
 fn attach_at(address: usize) -> Result<NonNull<Ctx>> {
     let place: *const u8 = ptr::without_provenance(address);
     let located = mapping::locate(place).ok_or(Error::NotInArena)?;
-    let mapping = mapping::mappings()
-        .into_iter()
-        .find(|mapping| mapping.base() == located.base)
-        .ok_or(Error::NotInArena)?;
+    let mapping = mapping::find_base(located.base).ok_or(Error::NotInArena)?;
     attach(&mapping)
 }
 

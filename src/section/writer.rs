@@ -364,10 +364,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Tries again once what the dead left behind was reclaimed.
+    /// Tries again once what the dead left behind was reclaimed, and what nobody owns.
     fn or_reclaim<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         attempt().or_else(|error| {
-            crate::journal::recover_all(self.mapping())?;
+            self.ctx().reclaim()?;
             attempt().map_err(|_| error)
         })
     }
@@ -590,9 +590,15 @@ impl Ctx {
     /// there is no other.
     pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
         self.try_reserve_block(layout).or_else(|error| {
-            crate::journal::recover_all(self.mapping())?;
+            self.reclaim()?;
             self.try_reserve_block(layout).map_err(|_| error)
         })
+    }
+
+    fn reclaim(&self) -> Result {
+        crate::journal::recover_all(self.mapping())?;
+        self.mapping().free_abandoned(self.index());
+        Ok(())
     }
 
     fn try_reserve_block(&mut self, layout: Layout) -> Result<u64> {

@@ -9,17 +9,35 @@
 //! is left to races is left to none here: *scenes* stop a thread between two steps, let others act,
 //! and then look at what a death at this instant leaves.
 
-#[cfg(target_arch = "x86_64")]
-#[path = "../crash_step/main.rs"]
-#[allow(dead_code, unused_imports)]
-mod crash_step;
+// What operations are stepped through by: the rooms of `tests/crash_step`.
+#![allow(clippy::unit_arg)]
+
+#[path = "../crash_step/cases/mod.rs"]
+mod cases;
+#[path = "../crash_step/image.rs"]
+mod image;
 #[path = "../model/mutant.rs"]
 #[allow(dead_code)]
 mod model;
+#[path = "../crash_step/plan.rs"]
+#[allow(dead_code)]
+mod plan;
 mod proofs;
+#[path = "../crash_step/prove.rs"]
+#[allow(dead_code)]
+mod prove;
 mod scenes;
-#[cfg(target_arch = "x86_64")]
+#[path = "../crash_step/start.rs"]
+mod start;
+#[path = "../crash_step/stepper/mod.rs"]
+#[allow(dead_code)]
+mod stepper;
 mod steps;
+#[path = "../crash_step/subject.rs"]
+#[allow(dead_code)]
+mod subject;
+#[path = "../crash_step/survivor.rs"]
+mod survivor;
 
 use model::Mutant as Model;
 use std::{
@@ -47,8 +65,16 @@ const fn control(mutant: &'static str, proof: &'static str, model: Option<Model>
 }
 
 const CONTROLS: &[Control] = &[
-    control("no_journal", "step: section", Some(Model::NoJournal)),
-    control("no_record", "step: section", Some(Model::RecordLate)),
+    control(
+        "no_journal",
+        "step: section: two locks",
+        Some(Model::NoJournal),
+    ),
+    control(
+        "no_record",
+        "step: section: two locks",
+        Some(Model::RecordLate),
+    ),
     control("publish_first", "step: vec: push", Some(Model::SpanUnnamed)),
     control("permits_kept", "step: semaphore", Some(Model::PermitsKept)),
     control("no_redo", "step: semaphore", Some(Model::NoRedo)),
@@ -89,7 +115,7 @@ const CONTROLS: &[Control] = &[
         "scene: the midst of a recovery",
         Some(Model::GenerationFirst),
     ),
-    control("no_generation", "step: section", None),
+    control("no_generation", "step: section: two locks", None),
     control(
         "no_second_look",
         "scene: a late recoverer",

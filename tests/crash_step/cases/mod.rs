@@ -1,0 +1,28 @@
+//! What is stepped through.
+
+mod boxed;
+mod links;
+mod map;
+mod roots;
+mod sections;
+mod semaphore;
+mod string;
+mod vec;
+
+use crate::subject::Case;
+
+/// Every operation from every start state.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        vec::subject().cases(),
+        string::subject().cases(),
+        map::subject().cases(),
+        boxed::subject().cases(),
+        links::subject().cases(),
+        roots::subject().cases(),
+        semaphore::subject().cases(),
+        sections::subject().cases(),
+        sections::long().cases(),
+    ]
+    .concat()
+}
