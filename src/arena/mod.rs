@@ -12,6 +12,7 @@ mod raw;
 mod root;
 mod stats;
 mod transaction;
+mod trim;
 mod walk;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};

@@ -9,6 +9,7 @@
 
 mod cache;
 pub(crate) mod classes;
+mod hole;
 mod slab;
 mod span;
 
@@ -56,7 +57,9 @@ impl Mapping {
                 Ok(Allocation::Span { head: slab, state })
             }
             // The begin of a free slab was an allocation once, perhaps this one.
-            Some(SlabKind::Free | SlabKind::Hole) if self.slab_at(slab) == offset => {
+            Some(SlabKind::Free | SlabKind::Hole | SlabKind::Punching | SlabKind::Filling)
+                if self.slab_at(slab) == offset =>
+            {
                 Err(Error::DoubleFree { offset })
             }
             _ => Err(foreign),

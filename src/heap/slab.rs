@@ -198,6 +198,23 @@ impl Mapping {
         }
     }
 
+    /// Makes slabs free that nobody owns and in which nothing is given out, on behalf of `slot`. They
+    /// are of use to their class only until somebody does: a span could not be had in an arena that
+    /// is empty but for them.
+    pub(crate) fn free_abandoned(&self, slot: usize) {
+        for slab in 0..self.watermark() {
+            let state = self.state(slab);
+            if !state.is(SlabKind::Abandoned) || self.allocated_in(slab, state.class()) != 0 {
+                continue;
+            }
+            let owned = state.next(SlabKind::Owned, state.class(), slot);
+            if self.change(slab, state, owned) {
+                lower(&self.header().abandoned, 1);
+                self.give_up_slab(slab, slot);
+            }
+        }
+    }
+
     /// Moves a slab from one state to another, if it is still in the first.
     #[inline]
     pub(crate) fn change(&self, slab: usize, from: SlabState, to: SlabState) -> bool {

@@ -86,6 +86,14 @@ pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
 /// The `N` bytes at `offset`, wherever it is in committed memory (W1).
 pub(super) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
     let place = mapping.address(offset, N)?;
+    let slabs = [offset, offset + N as u64 - 1].map(|at| mapping.slab_of(at));
+    // Reading a hole would allocate its pages, which may be SIGBUS.
+    if slabs
+        .iter()
+        .any(|&slab| mapping.state(slab).may_lack_memory())
+    {
+        return None;
+    }
     // SAFETY: checked to lie in committed memory (M2); bytes need no alignment. Volatile, since
     // others may change them: then torn bytes are read, which is fine for bytes.
     Some(unsafe { place.cast::<[u8; N]>().read_volatile() })
