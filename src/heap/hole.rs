@@ -13,7 +13,7 @@
 //! 3. The slab is `Reserved(slot)`, like one that was free. After an error it is a `Hole` again.
 //!
 //! Killed anywhere in between, a slab is the dead slot's `Punching` or `Filling`. Whether the system
-//! call took place nobody knows, so recovery makes it a `Hole`, which is right in both cases.
+//! call took place nobody knows, so recovery makes it a `Hole`, which is right in both cases (H8).
 
 use super::slab::lower;
 use crate::{

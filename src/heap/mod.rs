@@ -5,7 +5,7 @@
 //! store or one compare-and-swap, so a kill leaves nothing to repair but what a journal names.
 //! Thread caches hold unpublished blocks only, in private memory: a dead thread's need no recovery.
 //!
-//! Numbered invariants (H1 to H7) are in ARCHITECTURE.md.
+//! Numbered invariants (H1 to H8) are in ARCHITECTURE.md.
 
 mod cache;
 pub(crate) mod classes;

@@ -7,6 +7,7 @@
 
 mod cases;
 mod stepper;
+mod trim;
 
 use sharena::{Arena, Options};
 use std::{collections::HashSet, fmt::Debug};
@@ -164,7 +165,7 @@ fn check(arena: &Arena) -> Result<(), String> {
 
 #[test]
 fn every_instruction() {
-    let tallies = cases::all();
+    let tallies = [cases::all(), trim::all()].concat();
     let total = tallies.iter().fold(Tally::default(), |sum, one| Tally {
         boundaries: sum.boundaries + one.boundaries,
         images: sum.images + one.images,
