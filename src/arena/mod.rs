@@ -13,7 +13,6 @@ mod root;
 mod stats;
 mod transaction;
 mod trim;
-mod walk;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;
