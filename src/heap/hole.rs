@@ -149,11 +149,11 @@ impl Mapping {
         self.end_transit(slab, slot, SlabKind::Hole);
     }
 
-    /// Whether a living thread is punching or filling a slab, which somebody may have soon. Slabs
-    /// of dead ones are made holes.
-    pub(super) fn is_any_in_transit(&self) -> bool {
+    /// Whether somebody is punching or filling a slab of a range, which others may have soon. Those of
+    /// dead threads are made holes.
+    pub(super) fn is_any_in_transit(&self, range: Range<usize>) -> bool {
         let mut any = false;
-        for slab in 0..self.watermark() {
+        for slab in range {
             let state = self.state(slab);
             if !is_in_transit(state) || state.slot() >= self.geometry().slots {
                 continue;
@@ -169,5 +169,87 @@ impl Mapping {
     /// Notes that `count` slabs were claimed that had been free below the watermark.
     pub(super) fn note_claimed(&self, count: usize) {
         lower(&self.header().freed, count as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arena;
+
+    const MINE: usize = 1;
+    const ANOTHER: usize = 2;
+
+    /// An arena in which every slab was claimed once, and is free.
+    fn all_free() -> Arena {
+        let arena = Arena::options().max_size(1 << 18).in_memory().unwrap();
+        let mapping = arena.mapping();
+        let slabs = mapping.geometry().slabs;
+        assert_eq!(mapping.claim_run(slabs, MINE).unwrap(), 0);
+        mapping.release_reserved(0..slabs, MINE);
+        arena
+    }
+
+    #[test]
+    fn slabs_are_punched_and_claimed_again() {
+        let arena = all_free();
+        let mapping = arena.mapping();
+        let (slabs, slab) = (mapping.geometry().slabs, mapping.geometry().slab());
+        assert_eq!(mapping.claim_run(3, MINE).unwrap(), 0);
+        mapping.release_reserved(0..1, MINE);
+        let given_back = mapping.punch_free(ANOTHER).unwrap() as usize;
+        assert_eq!(given_back, (slabs - 2) * slab);
+        assert_eq!(mapping.punch_free(ANOTHER).unwrap(), 0);
+        // Those with pages come first.
+        mapping.release_reserved(2..3, MINE);
+        assert_eq!(mapping.claim_run(1, MINE).unwrap(), 2);
+        assert_eq!(mapping.claim_run(slabs - 3, MINE).unwrap(), 3);
+        assert_eq!(mapping.claim_run(1, MINE).unwrap(), 0);
+        assert!(matches!(
+            mapping.claim_run(1, MINE),
+            Err(Error::Full { .. })
+        ));
+    }
+
+    /// A slab that was being punched or filled is for the next one, if its thread is dead.
+    #[test]
+    fn what_the_dead_were_at_is_a_hole() {
+        for kind in [SlabKind::Punching, SlabKind::Filling] {
+            let arena = all_free();
+            let mapping = arena.mapping();
+            for slab in 0..mapping.geometry().slabs {
+                let state = mapping.state(slab);
+                assert!(mapping.change(slab, state, state.next(kind, 0, ANOTHER)));
+            }
+            assert!(matches!(
+                mapping.claim_run(1, MINE),
+                Err(Error::Full { .. })
+            ));
+            mapping.life(ANOTHER).store(life::OWNER_DIED, Release);
+            assert_eq!(mapping.claim_run(2, MINE).unwrap(), 0);
+            assert!(mapping.state(1).is_by(SlabKind::Reserved, MINE));
+            assert!(mapping.state(2).is(SlabKind::Hole));
+            mapping.life(ANOTHER).store(0, Release);
+        }
+    }
+
+    /// What is claimed for a span beside a hole that cannot be filled is free again.
+    #[test]
+    fn slabs_go_back_one_by_one() {
+        let arena = all_free();
+        let mapping = arena.mapping();
+        let claim = |slab, kind| {
+            let state = mapping.state(slab);
+            assert!(mapping.change(slab, state, state.next(kind, 0, MINE)));
+        };
+        claim(0, SlabKind::Reserved);
+        claim(1, SlabKind::Filling);
+        for slab in 0..3 {
+            mapping.abandon_transit(slab, MINE);
+            mapping.abandon_transit(slab, ANOTHER);
+        }
+        assert!(mapping.state(0).is_by(SlabKind::Reserved, MINE));
+        assert!(mapping.state(1).is(SlabKind::Hole));
+        assert!(mapping.state(2).is(SlabKind::Free));
     }
 }

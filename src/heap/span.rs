@@ -53,13 +53,18 @@ impl Mapping {
 
     /// Claims slabs that were never used: bumps the watermark.
     fn claim_fresh_run(&self, count: usize, slot: usize) -> Result<usize> {
+        let mut patience = PATIENCE;
         loop {
             let first = self.watermark();
             let Some(end) = first.checked_add(count) else {
                 return Err(self.full(usize::MAX));
             };
             self.commit(end)?;
-            if self.claim_above(first..end, slot)? {
+            if patience > 0 && self.is_any_in_transit(first..end) {
+                // Rather than growing past them.
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(1));
+            } else if self.claim_above(first..end, slot)? {
                 return Ok(first);
             }
         }
@@ -83,8 +88,18 @@ impl Mapping {
         claimed
     }
 
-    /// Claims a run of free slabs below the watermark; holes only if there is no other.
+    /// Claims a run of free slabs below the watermark.
     fn claim_free_run(&self, count: usize, slot: usize) -> Result<Option<usize>> {
+        while let Some(first) = self.find_free_run(count) {
+            if self.claim_below(first..first + count, slot)? {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first run of free slabs below the watermark; with holes in it only if there is no other.
+    fn find_free_run(&self, count: usize) -> Option<usize> {
         let (mut free, mut run) = (0, 0);
         let mut with_holes = None;
         for slab in 0..self.watermark() {
@@ -96,20 +111,13 @@ impl Mapping {
             };
             run = if is_free(state) { run + 1 } else { 0 };
             if free >= count {
-                let first = slab + 1 - count;
-                if self.claim_below(first..slab + 1, slot)? {
-                    return Ok(Some(first));
-                }
-                (free, run) = (0, 0);
-            } else if run >= count && with_holes.is_none() {
+                return Some(slab + 1 - count);
+            }
+            if run >= count && with_holes.is_none() {
                 with_holes = Some(slab + 1 - count);
             }
         }
-        let Some(first) = with_holes else {
-            return Ok(None);
-        };
-        let claimed = self.claim_below(first..first + count, slot)?;
-        Ok(claimed.then_some(first))
+        with_holes
     }
 
     /// The same when nothing is left above. Waits a while for slabs that others are giving back to
@@ -120,7 +128,7 @@ impl Mapping {
             if let Some(first) = self.claim_free_run(count, slot)? {
                 return Ok(Some(first));
             }
-            if !self.is_any_in_transit() {
+            if !self.is_any_in_transit(0..self.watermark()) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
