@@ -309,6 +309,27 @@ fn one_fills_and_frees_while_another_trims() {
     );
 }
 
+#[test]
+fn no_arena_is_full_because_it_is_trimmed() {
+    let arena = arena(1 << 20).anonymous().unwrap();
+    let mut trimmer = Forked::run(|| {
+        loop {
+            arena.trim().unwrap();
+        }
+    });
+    let most = arena.stats().reserved as usize / 2;
+    for round in 0..300 {
+        let size = most - round * 500;
+        let block = arena.alloc(layout(size)).unwrap();
+        // SAFETY: a block of that size, reserved for us.
+        unsafe { block.as_ptr().write_bytes(round as u8, size) };
+        drop(block);
+    }
+    trimmer.kill();
+    arena.trim().unwrap();
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
 fn take_sized(arena: &Arena, size: usize) -> RelPtr<u8> {
     let block = take(arena, size).unwrap();
     let place = block.resolve(arena).unwrap().cast::<u64>();

@@ -26,7 +26,7 @@ use crate::{
 use std::{ops::Range, sync::atomic::Ordering::*, time::Duration};
 
 /// Rounds of a millisecond for which a thread waits for slabs that others give back to the system.
-const PATIENCE: usize = 100;
+const PATIENCE: usize = 1000;
 
 impl Mapping {
     /// Whole slabs that hold `size` bytes.
