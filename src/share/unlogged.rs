@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_is_logged_is_the_rest() {
-        assert_eq!(*logged::<u64>(), *std::slice::from_ref(&(0..8)));
+        let whole = 0..8;
+        assert_eq!(*logged::<u64>(), [whole]);
         assert!(logged::<Unlogged<[u64; 9]>>().is_empty());
         assert!(logged::<[Unlogged<u32>; 1 << 20]>().is_empty());
         assert_eq!(*logged::<std::num::Wrapping<Unlogged<u8>>>(), []);
