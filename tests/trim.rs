@@ -229,6 +229,12 @@ fn a_trim_is_refused_where_it_may_not_be() {
             Ok(())
         })
         .unwrap();
+    arena
+        .transaction(|_| {
+            assert!(matches!(arena.trim(), Err(Error::InSection)));
+            Ok(())
+        })
+        .unwrap();
     arena.trim().unwrap();
     drop((root, arena));
     for access in [Access::ReadOnly, Access::CopyOnWrite] {

@@ -149,19 +149,20 @@ impl Mapping {
         self.end_transit(slab, slot, SlabKind::Hole);
     }
 
-    /// Whether somebody is punching or filling a slab of a range, which others may have soon. Those of
-    /// dead threads are made holes.
-    pub(super) fn is_any_in_transit(&self, range: Range<usize>) -> bool {
+    /// Whether somebody is punching or filling a slab of a range, which `slot` may have soon. Those of
+    /// dead threads are made holes; those of nobody are damage.
+    pub(super) fn is_any_in_transit(&self, range: Range<usize>, slot: usize) -> bool {
         let mut any = false;
         for slab in range {
             let state = self.state(slab);
             if !is_in_transit(state) || state.slot() >= self.geometry().slots {
                 continue;
             }
-            if self.life(state.slot()).load(Acquire) & life::OWNER_DIED != 0 {
+            let life = self.life(state.slot()).load(Acquire);
+            if life & life::OWNER_DIED != 0 {
                 self.change(slab, state, state.next(SlabKind::Hole, 0, 0));
             }
-            any = true;
+            any |= life != 0 && state.slot() != slot;
         }
         any
     }

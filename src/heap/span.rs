@@ -60,7 +60,7 @@ impl Mapping {
                 return Err(self.full(usize::MAX));
             };
             self.commit(end)?;
-            if patience > 0 && self.is_any_in_transit(first..end) {
+            if patience > 0 && self.is_any_in_transit(first..end, slot) {
                 // Rather than growing past them.
                 patience -= 1;
                 std::thread::sleep(Duration::from_millis(1));
@@ -128,7 +128,7 @@ impl Mapping {
             if let Some(first) = self.claim_free_run(count, slot)? {
                 return Ok(Some(first));
             }
-            if !self.is_any_in_transit(0..self.watermark()) {
+            if !self.is_any_in_transit(0..self.watermark(), slot) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
