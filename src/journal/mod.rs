@@ -11,14 +11,16 @@
 //!
 //! A kill before 2 undoes everything, later nothing: [`recover`] does what is left.
 
+mod bury;
 mod immediate;
 mod recover;
 mod replay;
 mod slots;
 
+pub(crate) use bury::bury;
 pub(crate) use immediate::Immediate;
 pub(crate) use recover::{
     Depth, is_dead, link_life, reap, recover, recover_all, resolve_all, second_opinion, unlink_life,
 };
-pub(crate) use replay::{LogReader, Undone, undo_last};
+pub(crate) use replay::{LogReader, Undone, doomed, undo_last};
 pub(crate) use slots::{Claim, claim_slot, next_generation, release_slot, reserved_slots, tag_of};

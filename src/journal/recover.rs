@@ -104,6 +104,7 @@ pub(crate) fn resolve_journal(mapping: &Mapping, dead: usize) {
         slot.log.store(0, Release);
     }
     mapping.doubt(dead).block.store(0, Release);
+    slot.burying.store(0, Release);
 }
 
 /// Gives back every slab that the slot owns or was claiming.

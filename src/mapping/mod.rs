@@ -275,6 +275,14 @@ impl Mapping {
         Some(unsafe { self.base.add(offset as usize) })
     }
 
+    /// Whether there may be no memory behind some of `len` bytes, of which all are committed.
+    pub(crate) fn is_in_hole(&self, offset: u64, len: usize) -> bool {
+        let last = offset + (len as u64).max(1) - 1;
+        last >= self.geometry.data_at
+            && (self.slab_of(offset.max(self.geometry.data_at))..=self.slab_of(last))
+                .any(|slab| self.state(slab).may_lack_memory())
+    }
+
     /// The word at an aligned data offset, where something may have been freed meanwhile: it is read as
     /// a file is, since a page that was given back may not be touched.
     pub(crate) fn stale_word(&self, offset: u64) -> Option<u64> {

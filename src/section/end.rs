@@ -1,6 +1,10 @@
 //! The end of a section: commit, release the locks, free, empty (J8).
 
-use super::{Ctx, ctx::Deferred, held::Held};
+use super::{
+    Ctx,
+    ctx::{Deferred, What},
+    held::Held,
+};
 use crate::{
     error::Result,
     layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
@@ -60,6 +64,7 @@ impl Ctx {
         if doubt.load(Relaxed) != 0 {
             doubt.store(0, Release);
         }
+        self.body_mut().dooms.forget_places();
         self.rewind_kept();
         let (body, _, mapping) = self.parts();
         body.cache.release_emptied(mapping);
@@ -68,9 +73,16 @@ impl Ctx {
     /// One free. Killed anywhere inside, recovery may repeat it (J9, J10).
     fn free_now(&mut self, free: Deferred) {
         let (body, magazines, mapping) = self.parts();
-        if let Some(exact) = free.span {
-            mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
-            return;
+        match free.what {
+            What::Block => {}
+            What::Span(exact) => {
+                mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
+                return;
+            }
+            What::Container(schema) => {
+                self.bury(free.offset, &schema, free.position);
+                return;
+            }
         }
         let Some((block, state)) = mapping.block_around(free.offset) else {
             return;
@@ -87,8 +99,10 @@ impl Ctx {
         mapping.doubt(index).block.store(free.offset, Release);
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
-        mapping.slot(index).done.store(free.position, Release);
-        compiler_fence(SeqCst);
+        if free.position != 0 {
+            mapping.slot(index).done.store(free.position, Release);
+            compiler_fence(SeqCst);
+        }
     }
 
     /// Ends the unit and begins the next one without letting go of the locks.

@@ -2,7 +2,7 @@
 
 use super::{
     Ctx,
-    ctx::{Body, Deferred},
+    ctx::{Body, Deferred, What},
 };
 use crate::{
     error::{Error, Result},
@@ -108,7 +108,7 @@ impl Writer {
     /// `Send`, and no method calls user code while it holds this.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
-    fn ctx_mut(&self) -> &mut Ctx {
+    pub(super) fn ctx_mut(&self) -> &mut Ctx {
         // SAFETY: as said above.
         unsafe { &mut *self.ctx.as_ptr() }
     }
@@ -228,6 +228,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes sure that the log has room for an entry of so many bytes.
+    pub(super) fn reserve_bytes(&self, bytes: usize) -> Result {
+        let ctx = self.ctx();
+        if ctx.end.addr() - ctx.next.addr() < bytes {
+            return self.grow_log(bytes);
+        }
+        Ok(())
+    }
+
     /// Makes sure that the log has room for `entries` entries without long payloads.
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
@@ -239,7 +248,7 @@ impl Writer {
 
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
-    fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+    pub(super) fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
         let ctx = self.ctx_mut();
         debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
         for &word in payload {
@@ -387,6 +396,13 @@ impl Writer {
         }
     }
 
+    /// Whether entries for so many frees would need another segment of the log.
+    #[inline(always)]
+    pub(crate) fn would_spill(&self, frees: usize) -> bool {
+        let ctx = self.ctx();
+        (ctx.end.addr() - ctx.next.addr()) / 8 < frees
+    }
+
     /// Leaves a free to the section's end.
     fn defer(
         &self,
@@ -394,17 +410,22 @@ impl Writer {
         offset: u64,
         span: Option<crate::layout::SlabState>,
     ) -> Result {
-        self.reserve(1)?;
-        match span {
-            Some(state) => self.append(kind, offset, &[state.0]),
-            None => self.append(kind, offset, &[]),
+        // In a full arena the log cannot always grow. The block is freed nevertheless, unless this
+        // thread is killed before.
+        let logged = self.reserve(1).is_ok();
+        if logged {
+            match span {
+                Some(state) => self.append(kind, offset, &[state.0]),
+                None => self.append(kind, offset, &[]),
+            }
         }
         let ctx = self.ctx_mut();
-        let position = ctx.position().0;
+        let position = if logged { ctx.position().0 } else { 0 };
+        let what = span.map_or(What::Block, What::Span);
         ctx.body_mut().frees.push(Deferred {
             position,
             offset,
-            span,
+            what,
         });
         Ok(())
     }
