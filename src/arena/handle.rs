@@ -2,7 +2,7 @@
 
 use super::{
     Options, Report, Reserved, Root, RootInfo, Stats, Transaction, check, directory, open, raw,
-    stats, transaction,
+    stats, transaction, trim,
 };
 use crate::{
     error::{Error, Result},
@@ -520,6 +520,46 @@ impl Arena {
         let reaped = journal::reap(&self.mapping)?;
         directory::sweep(self)?;
         Ok(reaped)
+    }
+
+    /// Gives memory that nothing uses back to the system, and says how many bytes that were.
+    ///
+    /// What threads free, the arena keeps for the next one who needs it; only this gives it back: the
+    /// pages of all free slabs, as holes in the arena's file. A hole gets pages again when its slab is
+    /// needed. Where there are none by then, that is [`Error::NoSpace`], as for an arena that cannot
+    /// grow.
+    ///
+    /// First it does what [`reap`](Arena::reap) does, and takes what the calling thread keeps for itself. What
+    /// other threads keep stays with them. Others may go on allocating and freeing meanwhile.
+    ///
+    /// Where pages are larger than slabs (64 KiB, in arenas of up to 64 MiB) nothing is given back.
+    ///
+    /// # Complexity
+    ///
+    /// A look at each slab, and a system call for each run of free ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InSection`] while this thread has a guard or a section; [`Error::ReadOnly`]; those of
+    /// attaching, and what the kernel said: some file systems have no holes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sharena::{Arena, collections::Vec, sync::Mutex};
+    ///
+    /// let arena = Arena::anonymous()?;
+    /// let numbers = arena.root::<Mutex<Vec<u64>>>("numbers")?;
+    /// numbers.lock()?.resize(1 << 20, 7)?;
+    /// *numbers.lock()? = Vec::new();
+    /// let before = arena.stats().file_bytes;
+    /// let given_back = arena.trim()?;
+    /// assert!(given_back >= 8 << 20);
+    /// assert_eq!(arena.stats().file_bytes, before - given_back);
+    /// # Ok::<(), sharena::Error>(())
+    /// ```
+    pub fn trim(&self) -> Result<u64> {
+        trim::trim(self)
     }
 
     /// Checks everything: header, heap, roots, and every object through its type; and that the

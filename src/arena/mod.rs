@@ -12,6 +12,7 @@ mod raw;
 mod root;
 mod stats;
 mod transaction;
+mod trim;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;

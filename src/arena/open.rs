@@ -73,7 +73,6 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     let length = file_length(&file)?;
     let geometry = check_header(&header, length)?;
     let map = map(&file, &geometry, options.access)?;
-    prepare(options, &map, &geometry, length);
     let locks = os::file::reopen(&file, options.access == Access::ReadWrite)
         .map_err(|source| Error::os("open the arena's file anew", source))?;
     let backing = Backing::File {
@@ -86,6 +85,7 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     // has memory behind it; that the file is not cut short later is the caller's promise (or the
     // seal's).
     let mapping = unsafe { Mapping::new(map, geometry, options.access, backing) };
+    prepare(options, &mapping);
     // Before others of this process find it: they would attach, and be buried too. (Of several that
     // are at this, one at a time buries: each locks through a description of its own.)
     if options.access == Access::ReadWrite {
@@ -300,20 +300,18 @@ fn map(file: &File, geometry: &Geometry, access: Access) -> Result<MmapRaw> {
 }
 
 /// What the kernel should know about the pages. Wishes: an arena works without them.
-fn prepare(options: &Options, map: &MmapRaw, geometry: &Geometry, length: u64) {
-    let (base, maximum) = (map.as_mut_ptr(), geometry.maximum as usize);
+fn prepare(options: &Options, mapping: &Mapping) {
     // Without this an abort would write the whole reservation into its core file.
-    let _ = os::memory::dont_dump(base, maximum);
+    let _ = os::memory::dont_dump(mapping.base(), mapping.len());
     if options.huge_pages {
-        let _ = os::memory::huge_pages(base, maximum);
+        let _ = os::memory::huge_pages(mapping.base(), mapping.len());
     }
     if options.populate {
         let write = options.access == Access::ReadWrite;
-        let front = geometry.states_at as usize;
-        let _ = os::memory::populate(base, front, write);
-        let data = geometry.data_at.min(length);
-        let committed = (length - data) as usize;
-        let _ = os::memory::populate(base.wrapping_add(data as usize), committed, write);
+        for (at, len) in mapping.resident_parts() {
+            let start = mapping.base().wrapping_add(at as usize);
+            let _ = os::memory::populate(start, len as usize, write);
+        }
     }
 }
 

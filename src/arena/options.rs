@@ -107,12 +107,19 @@ impl Options {
     }
 
     /// Asks the kernel for huge pages, where it has them for this kind of memory. A wish.
+    ///
+    /// For arenas in files: where `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise`. Where
+    /// it says `never`, as it mostly does, nothing changes: no difference could be measured.
     pub fn huge_pages(&mut self, wanted: bool) -> &mut Self {
         self.huge_pages = wanted;
         self
     }
 
-    /// Maps all committed pages at once, rather than as they are touched.
+    /// Maps all committed pages at once, rather than as they are touched; holes that
+    /// [`Arena::trim`] made stay holes. For arenas in files.
+    ///
+    /// Measured with 256 MiB in a memfd (a busy 2-core machine, Linux 6.18): creating the arena took 1.0 s
+    /// rather than 0.45 s, and writing to each page for the first time 0.03 s rather than 1.0 s.
     pub fn populate(&mut self, wanted: bool) -> &mut Self {
         self.populate = wanted;
         self

@@ -32,7 +32,7 @@ pub struct ClassStats {
 pub struct Stats {
     /// Addresses that the arena may ever use: its maximum size.
     pub reserved: u64,
-    /// What has memory behind it.
+    /// What is in use or was: all of it has memory behind it, but for the holes.
     pub committed: u64,
     /// Blocks that are given out, in the sizes that they have, which may be a little more than was
     /// asked for.
@@ -42,9 +42,13 @@ pub struct Stats {
     pub cached: u64,
     /// What anybody can have: free slabs, and free blocks in slabs that no thread owns.
     pub free: u64,
+    /// Of what is free: what [`Arena::trim`] gave back to the system. It gets memory again when it is
+    /// needed; so `committed - holes` is what has memory behind it.
+    pub holes: u64,
     /// The arena's own structures: header, slots, states of slabs.
     pub metadata: u64,
-    /// The largest block that could be allocated without growing.
+    /// The largest block that could be allocated without growing. What there is of it in holes needs
+    /// memory first.
     pub largest_free_run: u64,
     /// Slots for threads.
     pub slots: u32,
@@ -129,6 +133,11 @@ impl Stats {
                 }
                 Some(_) => self.cached += slab_size,
             }
+            self.holes += if state.is(SlabKind::Hole) {
+                slab_size
+            } else {
+                0
+            };
             run = if is_free { run + slab_size } else { 0 };
             self.free += if is_free { slab_size } else { 0 };
             self.largest_free_run = self.largest_free_run.max(run);

@@ -255,13 +255,7 @@ impl Cache {
         for place in 0..self.owned.len() {
             self.drain_place(mapping, place as u32);
         }
-        for other in 0..CLASSES {
-            let count = magazines.count[other] as usize;
-            if other != class && count > 0 {
-                self.untake(mapping, &magazines.blocks[other][..count], other);
-                magazines.count[other] = 0;
-            }
-        }
+        self.empty_magazines(mapping, magazines, Some(class));
         if !self.room[class].is_empty() || self.reclass_own(mapping, class) {
             return Ok(());
         }
@@ -409,6 +403,37 @@ impl Cache {
                 self.disown(place);
                 mapping.give_up_slab(slab as usize, self.slot);
             }
+        }
+    }
+
+    /// Gives every slab back that is wholly free, also the last of its class. Only while the thread's
+    /// journal is empty. Blocks that are reserved or used by the log keep theirs.
+    pub(crate) fn release_empty(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
+        self.empty_magazines(mapping, magazines, None);
+        for place in 0..self.owned.len() {
+            self.drain_place(mapping, place as u32);
+        }
+        for place in (0..self.owned.len()).rev() {
+            let owned = &self.owned[place];
+            if owned.free as usize == mapping.blocks_of(owned.class as usize) {
+                let slab = self.disown(place as u32);
+                mapping.give_up_slab(slab, self.slot);
+            }
+        }
+        self.emptied.clear();
+    }
+
+    /// Gives the blocks in the magazines back to the private bitmaps, but for those of one class.
+    fn empty_magazines(
+        &mut self,
+        mapping: &Mapping,
+        magazines: &mut Magazines,
+        kept: Option<usize>,
+    ) {
+        for class in (0..CLASSES).filter(|&class| Some(class) != kept) {
+            let count = magazines.count[class] as usize;
+            self.untake(mapping, &magazines.blocks[class][..count], class);
+            magazines.count[class] = 0;
         }
     }
 

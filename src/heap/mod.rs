@@ -5,10 +5,11 @@
 //! store or one compare-and-swap, so a kill leaves nothing to repair but what a journal names.
 //! Thread caches hold unpublished blocks only, in private memory: a dead thread's need no recovery.
 //!
-//! Numbered invariants (H1 to H7) are in ARCHITECTURE.md.
+//! Numbered invariants (H1 to H8) are in ARCHITECTURE.md.
 
 mod cache;
 pub(crate) mod classes;
+mod hole;
 mod slab;
 mod span;
 
@@ -54,7 +55,9 @@ impl Mapping {
                 Ok(Allocation::Span { head: slab, state })
             }
             // The begin of a free slab was an allocation once, perhaps this one.
-            Some(SlabKind::Free | SlabKind::Hole) if self.slab_at(slab) == offset => {
+            Some(SlabKind::Free | SlabKind::Hole | SlabKind::Punching | SlabKind::Filling)
+                if self.slab_at(slab) == offset =>
+            {
                 Err(Error::DoubleFree { offset })
             }
             _ => Err(foreign),

@@ -2,7 +2,8 @@
 //!
 //! # Claiming and publishing
 //!
-//! 1. Each slab of the run is claimed by its own compare-and-swap, `Free -> Reserved(slot)`.
+//! 1. Each slab of the run is claimed by its own compare-and-swap, `Free -> Reserved(slot)`; those that
+//!    are holes by way of `Filling(slot)`, see `hole.rs`.
 //! 2. The journal names the span. 3. Its further slabs become `Tail`, its length is stored.
 //! 4. One store makes the head a `Span`: from here it is published.
 //!
@@ -16,14 +17,17 @@
 //! `Free`, the head last. Killed in between, the journal repeats it; a head that is neither the
 //! named `Span` nor its own `Freeing` was freed before.
 
-use super::slab::lower;
+use super::hole::is_free;
 use crate::{
     error::Result,
     layout::{LONGEST_SPAN, SlabKind, SlabState},
     mapping::Mapping,
     mutant::{self, Mutant},
 };
-use std::sync::atomic::Ordering::*;
+use std::{ops::Range, sync::atomic::Ordering::*, time::Duration};
+
+/// Rounds of a millisecond for which a thread waits for slabs that others give back to the system.
+const PATIENCE: usize = 1000;
 
 impl Mapping {
     /// Whole slabs that hold `size` bytes.
@@ -37,73 +41,155 @@ impl Mapping {
             return Err(self.full(count.saturating_mul(self.geometry().slab())));
         }
         if self.header().freed.load(Relaxed) >= count as u64
-            && let Some(first) = self.claim_free_run(count, slot)
+            && let Ok(Some(first)) = self.claim_free_run(count, slot)
         {
             return Ok(first);
         }
         match self.claim_fresh_run(count, slot) {
             Ok(first) => Ok(first),
             // Hints may be wrong: look at every slab before giving up.
-            Err(error) => self.claim_free_run(count, slot).ok_or(error),
+            Err(error) => self.claim_at_last(count, slot)?.ok_or(error),
         }
     }
 
     /// Claims slabs that were never used: bumps the watermark.
     fn claim_fresh_run(&self, count: usize, slot: usize) -> Result<usize> {
+        let mut patience = PATIENCE;
         loop {
             let first = self.watermark();
             let Some(end) = first.checked_add(count) else {
                 return Err(self.full(usize::MAX));
             };
             self.commit(end)?;
-            let moved =
-                self.header()
-                    .watermark
-                    .compare_exchange(first as u64, end as u64, AcqRel, Relaxed);
-            if moved.is_ok() && self.claim_each(first..end, slot) {
+            if patience > 0 && self.is_any_in_transit(first..end, slot) {
+                // Rather than growing past them.
+                patience -= 1;
+                std::thread::sleep(Duration::from_millis(1));
+            } else if self.claim_above(first..end, slot)? {
                 return Ok(first);
             }
         }
     }
 
+    /// Claims the slabs from the watermark on, if that is where it stands.
+    fn claim_above(&self, range: Range<usize>, slot: usize) -> Result<bool> {
+        let (from, to) = (range.start as u64, range.end as u64);
+        let watermark = &self.header().watermark;
+        if watermark
+            .compare_exchange(from, to, AcqRel, Relaxed)
+            .is_err()
+        {
+            return Ok(false);
+        }
+        let claimed = self.claim_each(range.clone(), slot);
+        if !matches!(claimed, Ok(true)) {
+            // They lie below the watermark now, and count as free.
+            self.header().freed.fetch_add(range.len() as u64, Relaxed);
+        }
+        claimed
+    }
+
     /// Claims a run of free slabs below the watermark.
-    fn claim_free_run(&self, count: usize, slot: usize) -> Option<usize> {
-        let watermark = self.watermark();
-        let mut run = 0;
-        for slab in 0..watermark {
-            run = if self.state(slab).is(SlabKind::Free) {
-                run + 1
+    fn claim_free_run(&self, count: usize, slot: usize) -> Result<Option<usize>> {
+        while let Some(first) = self.find_free_run(count) {
+            if self.claim_below(first..first + count, slot)? {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first run of free slabs below the watermark; with holes in it only if there is no other.
+    fn find_free_run(&self, count: usize) -> Option<usize> {
+        let (mut free, mut run) = (0, 0);
+        let mut with_holes = None;
+        for slab in 0..self.watermark() {
+            let state = self.state(slab);
+            free = if state.is(SlabKind::Free) {
+                free + 1
             } else {
                 0
             };
-            if run >= count {
-                let first = slab + 1 - count;
-                if self.claim_each(first..slab + 1, slot) {
-                    lower(&self.header().freed, count as u64);
-                    return Some(first);
-                }
-                run = 0;
+            run = if is_free(state) { run + 1 } else { 0 };
+            if free >= count {
+                return Some(slab + 1 - count);
+            }
+            if run >= count && with_holes.is_none() {
+                with_holes = Some(slab + 1 - count);
             }
         }
-        None
+        with_holes
     }
 
-    /// Claims each slab of a range, or none.
-    fn claim_each(&self, range: std::ops::Range<usize>, slot: usize) -> bool {
-        let first = range.start;
+    /// The same when nothing is left above. Waits a while for slabs that others are giving back to
+    /// the system, or having filled.
+    #[cold]
+    fn claim_at_last(&self, count: usize, slot: usize) -> Result<Option<usize>> {
+        for _ in 0..PATIENCE {
+            if let Some(first) = self.claim_free_run(count, slot)? {
+                return Ok(Some(first));
+            }
+            if !self.is_any_in_transit(0..self.watermark(), slot) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.claim_free_run(count, slot)
+    }
+
+    /// Claims free slabs below the watermark, all or none.
+    fn claim_below(&self, range: Range<usize>, slot: usize) -> Result<bool> {
+        let count = range.len();
+        let claimed = self.claim_each(range, slot)?;
+        if claimed {
+            self.note_claimed(count);
+        }
+        Ok(claimed)
+    }
+
+    /// Claims each slab of a range, or none. Holes get their pages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSpace`](crate::Error::NoSpace) if there are none for them.
+    fn claim_each(&self, range: Range<usize>, slot: usize) -> Result<bool> {
+        let mut any_hole = false;
+        for slab in range.clone() {
+            let state = self.state(slab);
+            let hole = state.is(SlabKind::Hole);
+            let kind = if hole {
+                SlabKind::Filling
+            } else {
+                SlabKind::Reserved
+            };
+            if !is_free(state) || !self.change(slab, state, state.next(kind, 0, slot)) {
+                self.unclaim(range.start..slab, slot);
+                return Ok(false);
+            }
+            any_hole |= hole;
+        }
+        if any_hole && let Err(error) = self.fill_holes(range.clone(), slot) {
+            self.unclaim(range, slot);
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// Gives back what was claimed of a range.
+    fn unclaim(&self, range: Range<usize>, slot: usize) {
         for slab in range {
             let state = self.state(slab);
-            let reserved = state.next(SlabKind::Reserved, 0, slot);
-            if !state.is(SlabKind::Free) || !self.change(slab, state, reserved) {
-                self.release_reserved(first..slab, slot);
-                return false;
+            if state.is_by(SlabKind::Reserved, slot) {
+                let free = state.next(SlabKind::Free, 0, 0);
+                self.state_word(slab).store(free.0, Release);
+            } else {
+                self.abandon_transit(slab, slot);
             }
         }
-        true
     }
 
     /// Frees slabs that `slot` claimed and did not publish.
-    pub(crate) fn release_reserved(&self, range: std::ops::Range<usize>, slot: usize) {
+    pub(crate) fn release_reserved(&self, range: Range<usize>, slot: usize) {
         for slab in range {
             let state = self.state(slab);
             if state.is_by(SlabKind::Reserved, slot) {
@@ -129,7 +215,7 @@ impl Mapping {
         self.state_word(head).store(state.0, Release);
     }
 
-    fn make_tails(&self, head: usize, range: std::ops::Range<usize>) {
+    fn make_tails(&self, head: usize, range: Range<usize>) {
         for distance in range {
             let claimed = self.state(head + distance);
             let tail = SlabState::tail(distance, claimed.generation().wrapping_add(1));
@@ -182,7 +268,7 @@ impl Mapping {
     }
 
     /// Frees further slabs of a span that belong to it, or were claimed for it by `slot`.
-    fn free_tails(&self, head: usize, range: std::ops::Range<usize>, slot: usize) {
+    fn free_tails(&self, head: usize, range: Range<usize>, slot: usize) {
         for distance in range {
             let state = self.state(head + distance);
             let tail = state.is(SlabKind::Tail) && state.distance() == distance;
@@ -201,20 +287,15 @@ impl Mapping {
             return false;
         }
         let watermark = self.watermark();
-        if from == watermark {
-            let fresh = self.commit(to).is_ok()
-                && self
-                    .header()
-                    .watermark
-                    .compare_exchange(from as u64, to as u64, AcqRel, Relaxed)
-                    .is_ok();
-            return fresh && self.claim_each(from..to, slot);
-        }
-        if to > watermark || !self.claim_each(from..to, slot) {
-            return false;
-        }
-        lower(&self.header().freed, extra as u64);
-        true
+        let claimed = if from == watermark {
+            self.commit(to)
+                .and_then(|()| self.claim_above(from..to, slot))
+        } else if to <= watermark {
+            self.claim_below(from..to, slot)
+        } else {
+            Ok(false)
+        };
+        matches!(claimed, Ok(true))
     }
 
     /// Makes claimed slabs part of the span before them; the journal names the growth.

@@ -127,7 +127,8 @@ pub(crate) fn resolve_journal(mapping: &Mapping, dead: usize) {
 
 /// Gives back every slab that the slot owns or was claiming.
 fn release_slabs(mapping: &Mapping, dead: usize) {
-    for slab in 0..mapping.watermark() {
+    // Those above the watermark may be on their way back to the system.
+    for slab in 0..mapping.committed() {
         let state = mapping.state(slab);
         if state.slot() != dead {
             continue;
@@ -135,11 +136,7 @@ fn release_slabs(mapping: &Mapping, dead: usize) {
         match state.kind() {
             Some(SlabKind::Owned) => mapping.give_up_slab(slab, dead),
             Some(SlabKind::Reserved) => mapping.release_reserved(slab..slab + 1, dead),
-            Some(kind @ (SlabKind::Filling | SlabKind::Punching)) => {
-                let hole = state.next(SlabKind::Hole, 0, 0);
-                debug_assert!(state.is(kind));
-                mapping.change(slab, state, hole);
-            }
+            Some(SlabKind::Filling | SlabKind::Punching) => mapping.abandon_transit(slab, dead),
             _ => {}
         }
     }

@@ -81,6 +81,11 @@ impl SlabState {
         self.0 as u8 == kind as u8
     }
 
+    /// Whether the slab's pages may have been given back to the system.
+    pub(crate) fn may_lack_memory(self) -> bool {
+        self.is(SlabKind::Hole) || self.is(SlabKind::Filling) || self.is(SlabKind::Punching)
+    }
+
     /// Whether the word says that `slot` is at work on the slab in the way of `kind`.
     pub(crate) fn is_by(self, kind: SlabKind, slot: usize) -> bool {
         self.is(kind) && self.slot() == slot

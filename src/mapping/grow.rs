@@ -90,4 +90,18 @@ impl Mapping {
             Backing::Memory => Ok(()),
         }
     }
+
+    /// Gives the pages back to the system that hold the bytes `from..to`, a range of whole pages.
+    /// They read as zeroes then, until something is written to them; on a full file system that is
+    /// SIGBUS, so [`allocate_pages`](Mapping::allocate_pages) comes before any use.
+    pub(crate) fn punch_pages(&self, from: u64, to: u64) -> std::io::Result<()> {
+        match &self.backing {
+            Backing::File { file, .. } => os::file::punch(file, from, to - from),
+            Backing::Memory => {
+                let start = self.base().wrapping_add(from as usize);
+                // SAFETY: the caller has claimed the slabs that lie there, so nobody uses them.
+                unsafe { os::memory::discard(start, (to - from) as usize) }
+            }
+        }
+    }
 }

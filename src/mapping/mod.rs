@@ -18,6 +18,7 @@ pub(crate) use table::{find_base, find_file, find_id, locate, prepare, register}
 use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, Slot};
 use memmap2::MmapRaw;
 use std::{
+    os::unix::fs::FileExt,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
 };
@@ -274,7 +275,31 @@ impl Mapping {
         Some(unsafe { self.base.add(offset as usize) })
     }
 
-    /// The same for any part of the arena, the header included.
+    /// Whether there may be no memory behind some of `len` bytes, of which all are committed.
+    pub(crate) fn is_in_hole(&self, offset: u64, len: usize) -> bool {
+        let last = offset + (len as u64).max(1) - 1;
+        last >= self.geometry.data_at
+            && (self.slab_of(offset.max(self.geometry.data_at))..=self.slab_of(last))
+                .any(|slab| self.state(slab).may_lack_memory())
+    }
+
+    /// The word at an aligned data offset, where something may have been freed meanwhile: it is read as
+    /// a file is, since a page that was given back may not be touched.
+    pub(crate) fn stale_word(&self, offset: u64) -> Option<u64> {
+        let place = self.address(offset, 8)?;
+        match &self.backing {
+            Backing::File { file, .. } => {
+                let mut bytes = [0; 8];
+                file.read_exact_at(&mut bytes, offset).ok()?;
+                Some(u64::from_ne_bytes(bytes))
+            }
+            // SAFETY: checked to lie in committed memory, which is always there if it is private;
+            // aligned by contract, and an atomic word where there is a lock.
+            Backing::Memory => Some(unsafe { place.cast::<AtomicU64>().as_ref() }.load(Acquire)),
+        }
+    }
+
+    /// The address of `len` bytes anywhere in the arena, the header included.
     pub(crate) fn anywhere(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(len as u64)?;
         let front = end <= self.geometry.states_at;
@@ -285,14 +310,31 @@ impl Mapping {
         self.address(offset, len)
     }
 
-    /// Copies what is committed to where it belongs in `image`, which reaches to the end of that.
+    /// The parts of the arena that have memory behind them: offsets and lengths. While nobody trims it.
+    pub(crate) fn resident_parts(&self) -> Vec<(u64, u64)> {
+        let committed = self.committed();
+        let [header, states, bits, _] = self.geometry.parts(committed);
+        let mut parts = vec![header, states, bits];
+        let is_hole = |slab: usize| self.state(slab).may_lack_memory();
+        let mut next = 0;
+        while let Some(first) = (next..committed).find(|&slab| !is_hole(slab)) {
+            next = (first..committed)
+                .find(|&slab| is_hole(slab))
+                .unwrap_or(committed);
+            let (from, to) = (self.slab_at(first), self.slab_at(next));
+            parts.push((from, to - from));
+        }
+        parts
+    }
+
+    /// Copies what is committed to where it belongs in `image`, which reaches to the end of that, and
+    /// is zeroes where there are holes.
     ///
     /// # Safety
     ///
     /// Nobody else writes the arena meanwhile, or torn values do not matter.
     pub(crate) unsafe fn copy_to(&self, image: &mut [u8]) {
-        let parts = self.geometry.parts(self.committed());
-        for (at, len) in parts {
+        for (at, len) in self.resident_parts() {
             let (at, len) = (at as usize, len as usize);
             // SAFETY: all of these have memory behind them (M1, M2).
             unsafe {

@@ -255,7 +255,6 @@ fn refuse_beyond_limit(file: &File, end: u64) -> io::Result<()> {
 }
 
 /// Gives the memory or disk behind a range back; it reads as zeros then. Keeps the file's length.
-#[cfg(test)]
 pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(fallocate(file, flags, offset, len)?)

@@ -45,6 +45,16 @@ pub(crate) fn populate(start: *mut u8, len: usize, write: bool) -> io::Result<()
     advise(start, len, advice)
 }
 
+/// Gives the memory of private pages back to the system; they are zeroes at their next use.
+///
+/// # Safety
+///
+/// The range is one of private anonymous memory, and nobody uses what it holds.
+pub(crate) unsafe fn discard(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: by contract; the kernel checks the range.
+    unsafe { madvise(start.cast::<c_void>(), len, Advice::LinuxDontNeed) }.map_err(io::Error::from)
+}
+
 fn advise(start: *mut u8, len: usize, advice: Advice) -> io::Result<()> {
     debug_assert!(matches!(
         advice,

@@ -139,6 +139,14 @@ fn detach(mut ctx: NonNull<Ctx>) {
 }
 
 impl Ctx {
+    /// Gives back what the thread keeps for later: empty slabs, segments of its log. Outside sections.
+    pub(crate) fn release_unused(&mut self) {
+        debug_assert!(!self.in_section());
+        self.drop_segments(0);
+        let (body, magazines, mapping) = self.parts();
+        body.cache.release_empty(mapping, magazines);
+    }
+
     /// Whether the thread holds permits of some semaphore.
     pub(crate) fn holds_permits(&self) -> bool {
         let cells = &self.slot().permits;

@@ -223,13 +223,11 @@ impl Taker<'_> {
     }
 
     fn holder_of(self, lock: u64) -> Option<Tag> {
-        let place = self
-            .mapping
-            .address(lock, 8)
-            .filter(|_| lock.is_multiple_of(8))?;
-        // SAFETY: checked to lie in the arena, aligned; a lock word is atomic.
-        let word = unsafe { place.cast::<LockWord>().as_ref() };
-        let holder = Tag::of_word(word.0.load(Acquire))?;
+        if !lock.is_multiple_of(8) {
+            return None;
+        }
+        // Nobody may wait for it any more: then its pages may have been given back.
+        let holder = Tag::of_word(self.mapping.stale_word(lock)?)?;
         (holder.slot() < self.mapping.geometry().slots).then_some(holder)
     }
 }

@@ -88,6 +88,10 @@ pub(crate) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
 /// The `N` bytes at `offset`, wherever it is in committed memory (W1).
 pub(crate) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
     let place = mapping.anywhere(offset, N)?;
+    if mapping.is_in_hole(offset, N) {
+        // Reading it would allocate its pages, which may be SIGBUS.
+        return None;
+    }
     // SAFETY: checked to lie in committed memory (M2); bytes need no alignment. Volatile, since
     // others may change them: then torn bytes are read, which is fine for bytes.
     Some(unsafe { place.cast::<[u8; N]>().read_volatile() })

@@ -16,7 +16,8 @@ impl Check<'_> {
                 self.slab_wrong(slab, format_args!("expected a state, found {state:?}"));
                 continue;
             };
-            if slab >= self.mapping.watermark() && kind != SlabKind::Free {
+            let unused = matches!(kind, SlabKind::Free | SlabKind::Hole | SlabKind::Punching);
+            if slab >= self.mapping.watermark() && !unused {
                 let watermark = self.mapping.watermark();
                 self.slab_wrong(
                     slab,

@@ -7,6 +7,7 @@ mod roots;
 mod sections;
 mod semaphore;
 mod string;
+mod trim;
 mod vec;
 
 use crate::subject::Case;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Case> {
         links::subject().cases(),
         roots::subject().cases(),
         semaphore::subject().cases(),
+        trim::subject().cases(),
         sections::subject().cases(),
         sections::long().cases(),
     ]
