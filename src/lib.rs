@@ -10,6 +10,11 @@ mod heap;
 mod journal;
 mod layout;
 mod mapping;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub mod mutant;
 mod os;
 pub mod ptr;
 mod section;

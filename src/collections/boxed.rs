@@ -207,7 +207,7 @@ impl<T> Drop for Box<T> {
     /// box whose arena is not mapped any more frees nothing.
     #[inline]
     fn drop(&mut self) {
-        take_apart::drop_buffer::<T>(&self.header, 1);
+        take_apart::drop_buffer::<T, Self, BufferHeader>(&self.header, 1);
     }
 }
 

@@ -17,6 +17,7 @@ use super::classes::{index_of, size_of_class};
 use crate::{
     layout::{SlabKind, SlabState},
     mapping::Mapping,
+    mutant::{self, Mutant},
 };
 use std::sync::atomic::Ordering::*;
 
@@ -134,8 +135,9 @@ impl Mapping {
         if any == 0 {
             return;
         }
-        #[cfg(not(sharena_mutant = "no_doubt_check"))]
-        self.leave_doubted(slab, class, &mut freed);
+        if !mutant::is(Mutant::NoDoubtCheck) {
+            self.leave_doubted(slab, class, &mut freed);
+        }
         for (word, &freed) in freed[..words].iter().enumerate() {
             if freed != 0 {
                 let published = &bitmaps.published[word];

@@ -21,6 +21,7 @@ use crate::{
     error::Result,
     layout::{LONGEST_SPAN, SlabKind, SlabState},
     mapping::Mapping,
+    mutant::{self, Mutant},
 };
 use std::sync::atomic::Ordering::*;
 
@@ -145,6 +146,10 @@ impl Mapping {
     /// Frees a published span on behalf of `slot`, or goes on with it. Harmless if it was freed
     /// before: `exact` is the state the head had when the free was decided.
     pub(crate) fn free_span(&self, head: usize, exact: SlabState, slot: usize) -> bool {
+        let exact = match self.state(head) {
+            other if mutant::is(Mutant::FreeAnySpan) && other.is(SlabKind::Span) => other,
+            _ => exact,
+        };
         let freeing = SlabState::new(SlabKind::Freeing, 0, slot, exact.generation());
         if !self.change(head, exact, freeing) && self.state(head) != freeing {
             return false;

@@ -10,7 +10,11 @@
 //!
 //! Killed before 2: nothing happened; later: 3 is repeated.
 
-use crate::{layout::SemaphoreHeader, mapping::Mapping};
+use crate::{
+    layout::SemaphoreHeader,
+    mapping::Mapping,
+    mutant::{self, Mutant},
+};
 use std::sync::atomic::{Ordering::*, compiler_fence};
 
 const PERMITS: u64 = 1;
@@ -38,7 +42,9 @@ impl Immediate {
         words[3].store(self.cell.map_or(0, |cell| cell as u64 + 1), Relaxed);
         words[4].store(self.held, Relaxed);
         compiler_fence(SeqCst);
-        words[0].store(PERMITS, Release);
+        if !mutant::is(Mutant::NoRedo) {
+            words[0].store(PERMITS, Release);
+        }
         compiler_fence(SeqCst);
         self.apply(mapping, slot);
         compiler_fence(SeqCst);

@@ -11,6 +11,7 @@
 //!
 //! A kill before 2 undoes everything, later nothing: [`recover`] does what is left.
 
+mod bury;
 mod gate;
 mod immediate;
 mod recover;
@@ -19,8 +20,9 @@ mod slots;
 
 use recover::{link_life, unlink_life};
 
+pub(crate) use bury::bury;
 pub(crate) use gate::prepare;
 pub(crate) use immediate::Immediate;
 pub(crate) use recover::{Depth, is_dead, reap, recover, recover_all, resolve_all, second_opinion};
-pub(crate) use replay::{LogReader, Undone, undo_last};
+pub(crate) use replay::{LogReader, Undone, doomed, undo_last};
 pub(crate) use slots::{Claim, Lived, claim_slot, leave, next_generation, reserved_slots, tag_of};

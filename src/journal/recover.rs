@@ -22,6 +22,7 @@ use crate::{
     error::{Error, Result},
     layout::{LogPosition, SlabKind, Tag},
     mapping::{Backing, Mapping},
+    mutant::{self, Mutant},
     os::{self, futex, life},
 };
 use std::{os::fd::AsFd, sync::atomic::Ordering::*};
@@ -49,26 +50,48 @@ fn is_gone(mapping: &Mapping, holder: Tag) -> bool {
 
 /// Recovers a dead slot in the name of `by`. `false` if somebody else is at it, or it is not dead.
 pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> bool {
-    if !is_dead(mapping, dead) || !take_lease(mapping, dead, by) {
+    if !is_dead(mapping, dead) {
         return false;
     }
-    if !is_dead(mapping, dead) {
+    mutant::here("before a lease");
+    if !take_lease(mapping, dead, by) {
+        return false;
+    }
+    if !is_dead(mapping, dead) && !mutant::is(Mutant::NoSecondLook) {
         give_lease_back(mapping, dead, by);
         return false;
     }
     os::memory::membarrier();
+    if mutant::is(Mutant::GenerationFirst) {
+        next_generation(&mapping.slot(dead).generation);
+    }
+    mutant::here("before a journal is resolved");
     resolve_journal(mapping, dead);
-    #[cfg(not(sharena_mutant = "no_generation"))]
-    next_generation(&mapping.slot(dead).generation);
+    if !mutant::is(Mutant::NoGeneration) && !mutant::is(Mutant::GenerationFirst) {
+        next_generation(&mapping.slot(dead).generation);
+    }
     futex::wake(mapping.life(dead), u32::MAX >> 1);
     if depth == Depth::All {
-        crate::sync::return_permits(mapping, dead, by);
-        release_slabs(mapping, dead);
+        if !mutant::is(Mutant::PermitsKept) {
+            crate::sync::return_permits(mapping, dead, by);
+        }
+        if !mutant::is(Mutant::SlabsLast) {
+            release_slabs(mapping, dead);
+        }
         mapping.slot(dead).waits.store(0, Relaxed);
         // Nobody claims it before it has no life either: a claim without a life is found in the
         // gate only where a claimant died.
         mapping.slot(dead).claim.store(0, Release);
-        mapping.life(dead).store(0, Release);
+        if !mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
+        mutant::here("a slot was left");
+        if mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
+        if mutant::is(Mutant::SlabsLast) {
+            release_slabs(mapping, dead);
+        }
     }
     give_lease_back(mapping, dead, by);
     true
@@ -104,6 +127,7 @@ pub(crate) fn resolve_journal(mapping: &Mapping, dead: usize) {
         slot.log.store(0, Release);
     }
     mapping.doubt(dead).block.store(0, Release);
+    slot.burying.store(0, Release);
 }
 
 /// Gives back every slab that the slot owns or was claiming.

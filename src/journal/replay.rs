@@ -1,9 +1,14 @@
 //! Reading a dead slot's log, and doing what it says. Nothing read here is trusted.
 
+use super::bury;
 use crate::{
-    heap::Block,
-    layout::{Entry, EntryKind, INLINE_LOG, LogPosition, SEGMENTS, SlabKind, SlabState},
+    heap::{Allocation, Block},
+    layout::{
+        Doom, Entry, EntryKind, INLINE_LOG, LogPosition, MAX_RECORD, SEGMENTS, SlabKind, SlabState,
+    },
     mapping::Mapping,
+    mutant::{self, Mutant},
+    share::{self, Schema},
 };
 use std::{
     mem::offset_of,
@@ -113,6 +118,12 @@ impl Iterator for LogReader<'_> {
 
 /// Undoes what an open section did: bytes in reverse, new blocks freed.
 pub(super) fn roll_back(mapping: &Mapping, slot: usize) {
+    if mutant::is(Mutant::KeepLog) {
+        for found in LogReader::new(mapping, slot) {
+            undo(mapping, slot, &found);
+        }
+        return;
+    }
     while undo_last(mapping, slot).is_some() {}
 }
 
@@ -132,10 +143,18 @@ pub(crate) enum Undone {
 pub(crate) fn undo_last(mapping: &Mapping, slot: usize) -> Option<Undone> {
     let mut log = LogReader::new(mapping, slot);
     let found = log.next()?;
+    let undone = undo(mapping, slot, &found);
+    compiler_fence(SeqCst);
+    mapping.slot(slot).log.store(log.position().0, Release);
+    Some(undone)
+}
+
+/// Undoes one entry.
+fn undo(mapping: &Mapping, slot: usize, found: &Found) -> Undone {
     let offset = found.entry.offset;
     let mut undone = Undone::Else;
     match found.entry.kind {
-        EntryKind::Undo => restore(mapping, &found),
+        EntryKind::Undo => restore(mapping, found),
         EntryKind::Alloc => {
             if let Some(block) = unpublish_own(mapping, slot, offset) {
                 undone = Undone::Block(block);
@@ -153,15 +172,15 @@ pub(crate) fn undo_last(mapping: &Mapping, slot: usize) -> Option<Undone> {
                 mapping.undo_growth(head, before, after, slot);
             }
         }
-        EntryKind::Free | EntryKind::FreeSpan => {}
+        EntryKind::Free | EntryKind::FreeSpan | EntryKind::Doom => {}
     }
-    compiler_fence(SeqCst);
-    mapping.slot(slot).log.store(log.position().0, Release);
-    Some(undone)
+    mutant::here("an entry was undone");
+    undone
 }
 
 /// Does the frees that a committed section has not done yet.
 pub(super) fn finish(mapping: &Mapping, slot: usize) {
+    bury::free_again(mapping, slot);
     let stored = mapping.slot(slot);
     let done = stored.done.load(Acquire);
     for found in LogReader::new(mapping, slot) {
@@ -179,12 +198,45 @@ pub(super) fn finish(mapping: &Mapping, slot: usize) {
                     mapping.free_span(head, SlabState(found.word(0)), slot);
                 }
             }
+            EntryKind::Doom => {
+                if let Some((header, schema)) = doomed(mapping, &found) {
+                    bury::bury(mapping, slot, header, &schema, |block| {
+                        free_owned(mapping, slot, block);
+                    });
+                }
+                stored.done.store(found.end.0, Release);
+            }
             _ => {}
         }
     }
 }
 
-fn head_at(mapping: &Mapping, offset: u64) -> Option<usize> {
+/// Where the header that an entry dooms was copied to, and its type.
+pub(crate) fn doomed(mapping: &Mapping, found: &Found) -> Option<(u64, Schema)> {
+    if found.entry.len < size_of::<Doom>() {
+        return None;
+    }
+    let (at, len) = (found.word(0), found.word(1) as usize);
+    let bytes = mapping.anywhere(at, len.min(MAX_RECORD))?;
+    // SAFETY: checked to lie in committed memory; a log that nobody writes meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), len.min(MAX_RECORD)) };
+    let schema = share::decode(bytes).ok()?;
+    let payload = found.payload.as_ptr().addr() - mapping.base().addr();
+    Some(((payload + offset_of!(Doom, header)) as u64, schema))
+}
+
+/// Frees a block or a span that a doomed container owned.
+fn free_owned(mapping: &Mapping, slot: usize, offset: u64) {
+    match mapping.find(offset) {
+        Ok(Allocation::Span { head, state }) => {
+            mapping.free_span(head, state, slot);
+        }
+        Ok(Allocation::Block { .. }) => free_block(mapping, slot, offset),
+        Err(_) => {}
+    }
+}
+
+pub(super) fn head_at(mapping: &Mapping, offset: u64) -> Option<usize> {
     let slab = mapping.slab_of(offset);
     let exact = offset >= mapping.geometry().data_at && slab < mapping.committed();
     (exact && mapping.slab_at(slab) == offset).then_some(slab)
@@ -213,15 +265,16 @@ fn unpublish_own(mapping: &Mapping, slot: usize, offset: u64) -> Option<Block> {
 }
 
 /// Frees a small block on behalf of a slot. Repeating it is harmless (J9).
-fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
+pub(super) fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
     let Some((block, state)) = mapping.block_around(offset) else {
         return;
     };
     if state.is_by(SlabKind::Owned, slot) {
         mapping.unpublish(block);
     } else {
-        #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(slot).block.store(offset, Release);
+        if !mutant::is(Mutant::NoDoubt) {
+            mapping.doubt(slot).block.store(offset, Release);
+        }
         mapping.free_remotely(block, state);
     }
 }

@@ -29,7 +29,27 @@ pub(crate) enum EntryKind {
     FreeSpan = 5,
     /// The span at the offset grew in place. Payload: its slabs before and after.
     GrowSpan = 6,
+    /// A container is to be taken apart after commit. Payload: a [`Doom`].
+    Doom = 7,
 }
+
+/// What an [`EntryKind::Doom`] entry holds. The schema of the container's type may follow, which
+/// later entries of the same log refer to.
+#[repr(C)]
+pub(crate) struct Doom {
+    /// Where the schema lies, and its length.
+    pub(crate) schema: u64,
+    pub(crate) schema_len: u64,
+    /// The container's header.
+    pub(crate) header: [u64; HEADER_WORDS],
+}
+
+/// Words of the longest header of a container.
+pub(crate) const HEADER_WORDS: usize = 6;
+
+static_assertions::const_assert_eq!(size_of::<Doom>(), 64);
+static_assertions::const_assert!(size_of::<super::MapHeader>() <= HEADER_WORDS * 8);
+static_assertions::const_assert!(size_of::<super::VecHeader>() <= HEADER_WORDS * 8);
 
 /// A descriptor, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +75,7 @@ impl Entry {
             4 => EntryKind::AllocSpan,
             5 => EntryKind::FreeSpan,
             6 => EntryKind::GrowSpan,
+            7 => EntryKind::Doom,
             _ => return None,
         };
         let len = (word >> 48 & 0x1fff) as usize;

@@ -95,7 +95,7 @@ fn fields_lie_where_the_document_says() {
         Doubt as "Doubt" { block, remote_frees }
         ProcessEntry as "ProcessEntry" { claim, namespace }
         Slot as "Slot" {
-            claim, lease, generation, serial, log, done, waits, reserved, immediate, permits,
+            claim, lease, generation, serial, log, done, waits, burying, immediate, permits,
             segments, inline,
         }
         PermitCell as "PermitCell" { semaphore, count }
@@ -214,6 +214,7 @@ fn constants_are_what_the_document_says() {
         ("AllocSpan", EntryKind::AllocSpan as u64),
         ("FreeSpan", EntryKind::FreeSpan as u64),
         ("GrowSpan", EntryKind::GrowSpan as u64),
+        ("Doom", EntryKind::Doom as u64),
         ("SlabKind.Free", SlabKind::Free as u64),
         ("SlabKind.Owned", SlabKind::Owned as u64),
         ("SlabKind.Abandoned", SlabKind::Abandoned as u64),

@@ -3,17 +3,19 @@
 //! In a forked child the context is all zeroes: its range is empty, so no address lies in it, and
 //! the child attaches anew. So one comparison serves to find the arena and to notice a fork.
 
-use super::held::Held;
+use super::{doom::Dooms, held::Held};
 use crate::{
     error::{Error, Result},
     heap::{Cache, Magazines},
     layout::{LogPosition, SlabState, Slot, Stamp, Tag},
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
+    share::Schema,
 };
 use std::{
     cell::Cell,
     ptr::{self, NonNull},
+    rc::Rc,
     sync::{Arc, atomic::Ordering::*},
 };
 
@@ -70,6 +72,8 @@ pub(super) struct Body {
     /// Blocks to free after commit, with the log position behind their entry.
     pub(super) frees: Vec<Deferred>,
     pub(super) held: Vec<Held>,
+    /// Types of which containers were doomed.
+    pub(super) dooms: Dooms,
     /// Blocks that a transaction published without an owner.
     pub(super) raw: Vec<u64>,
     /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
@@ -80,12 +84,20 @@ pub(super) struct Body {
 }
 
 /// A free that waits for commit.
-#[derive(Clone, Copy)]
 pub(super) struct Deferred {
+    /// Behind its entry; 0 if the log had no room for one.
     pub(super) position: u64,
     pub(super) offset: u64,
-    /// The exact state of a span's head; none for a block.
-    pub(super) span: Option<SlabState>,
+    pub(super) what: What,
+}
+
+/// What is to be freed after commit.
+pub(super) enum What {
+    Block,
+    /// With the exact state of its head.
+    Span(SlabState),
+    /// A container whose header was copied to the offset, with all that it owns.
+    Container(Rc<Schema>),
 }
 
 thread_local! {
@@ -189,6 +201,7 @@ impl Ctx {
             frees: Vec::new(),
             held: Vec::with_capacity(8),
             raw: Vec::new(),
+            dooms: Dooms::default(),
             segments: Vec::new(),
             life,
             mapping,

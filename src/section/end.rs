@@ -1,9 +1,14 @@
 //! The end of a section: commit, release the locks, free, empty (J8).
 
-use super::{Ctx, ctx::Deferred, held::Held};
+use super::{
+    Ctx,
+    ctx::{Deferred, What},
+    held::Held,
+};
 use crate::{
     error::Result,
     layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
+    mutant::{self, Mutant},
 };
 use std::{
     ptr::NonNull,
@@ -60,17 +65,26 @@ impl Ctx {
         if doubt.load(Relaxed) != 0 {
             doubt.store(0, Release);
         }
+        self.body_mut().dooms.forget_places();
         self.rewind_kept();
         let (body, _, mapping) = self.parts();
         body.cache.release_emptied(mapping);
     }
 
     /// One free. Killed anywhere inside, recovery may repeat it (J9, J10).
-    fn free_now(&mut self, free: Deferred) {
+    pub(super) fn free_now(&mut self, free: Deferred) {
         let (body, magazines, mapping) = self.parts();
-        if let Some(exact) = free.span {
-            mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
-            return;
+        match free.what {
+            What::Block => {}
+            What::Span(exact) => {
+                mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
+                mutant::here("a block was freed");
+                return;
+            }
+            What::Container(schema) => {
+                self.bury(free.offset, &schema, free.position);
+                return;
+            }
         }
         let Some((block, state)) = mapping.block_around(free.offset) else {
             return;
@@ -86,12 +100,16 @@ impl Ctx {
             return;
         }
         let index = body.index;
-        #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(index).block.store(free.offset, Release);
+        if !mutant::is(Mutant::NoDoubt) {
+            mapping.doubt(index).block.store(free.offset, Release);
+        }
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
-        mapping.slot(index).done.store(free.position, Release);
-        compiler_fence(SeqCst);
+        mutant::here("a block was freed");
+        if free.position != 0 && !mutant::is(Mutant::NoDone) {
+            mapping.slot(index).done.store(free.position, Release);
+            compiler_fence(SeqCst);
+        }
     }
 
     /// Ends the unit and begins the next one without letting go of the locks.
@@ -115,12 +133,16 @@ impl Ctx {
             return;
         }
         self.busy = true;
-        #[cfg(sharena_mutant = "release_first")]
-        crate::sync::release(word);
+        if mutant::is(Mutant::ReleaseFirst) {
+            crate::sync::release(word);
+            mutant::here("between release and commit");
+        }
         let frees = self.commit();
         self.body_mut().held.pop();
-        #[cfg(not(sharena_mutant = "release_first"))]
-        crate::sync::release(word);
+        if !mutant::is(Mutant::ReleaseFirst) {
+            mutant::here("between commit and release");
+            crate::sync::release(word);
+        }
         if frees {
             self.finish();
         }
@@ -130,6 +152,12 @@ impl Ctx {
     /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
     /// closed already.
     fn retain(&mut self, word: &LockWord) {
+        if mutant::is(Mutant::SectionReleasesEarly) {
+            self.body_mut()
+                .held
+                .retain(|held| !std::ptr::eq(held.word, word));
+            crate::sync::release(word);
+        }
         let mut retained = false;
         for held in &mut self.body_mut().held {
             if std::ptr::eq(held.word, word) {

@@ -4,9 +4,9 @@ use super::{Ctx, nested::holds_locks};
 use crate::{
     error::{Error, Result},
     layout::LockWord,
-    share::{Schema, Share},
+    share::{Schema, Share, TypeRef, node},
 };
-use std::panic::Location;
+use std::{any::TypeId, panic::Location};
 
 /// A lock that the section took.
 pub(super) struct Held {
@@ -21,7 +21,8 @@ pub(super) struct Held {
 pub(crate) struct LockKind {
     /// Whether its value may have locks of its own in it.
     encloses: fn() -> bool,
-    /// The schema of the lock with its value.
+    /// The lock with its value.
+    of: TypeRef,
     schema: fn() -> Schema,
 }
 
@@ -30,6 +31,7 @@ impl LockKind {
     pub(crate) const fn of<L: Share, T: Share>() -> Self {
         LockKind {
             encloses: holds_locks::<T>,
+            of: node::<L>,
             schema: Schema::of::<L>,
         }
     }
@@ -178,6 +180,12 @@ impl Ctx {
             let offset = self.mapping().offset_of(held.word).unwrap_or(0);
             (offset, (held.kind.schema)())
         })
+    }
+
+    /// The schema of a type that occurs under some lock of the section.
+    pub(super) fn schema_within(&self, id: TypeId) -> Option<Schema> {
+        let held = self.body().held.iter();
+        held.rev().find_map(|held| Schema::within(held.kind.of, id))
     }
 
     /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some

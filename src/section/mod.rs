@@ -6,6 +6,7 @@
 
 mod attach;
 mod ctx;
+mod doom;
 mod end;
 mod held;
 mod nested;

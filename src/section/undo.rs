@@ -4,12 +4,13 @@
 //! way, entry by entry, so that a kill in the midst leaves the rest to recovery. What comes on top is
 //! what the living have and the dead do not: blocks go back to the thread's cache.
 
-use super::Ctx;
+use super::{Ctx, ctx::What};
 use crate::{
     error::{Error, Result},
     journal::{self, LogReader, Undone},
     layout::EntryKind,
     mapping::Mapping,
+    walk,
 };
 use std::{
     collections::HashSet,
@@ -84,7 +85,9 @@ impl Ctx {
     fn end_undone(&mut self) {
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
-        self.body_mut().frees.clear();
+        let body = self.body_mut();
+        body.frees.clear();
+        body.dooms.forget_places();
         self.stamp = 0;
         self.recorded = (0, 0);
         self.rewind_kept();
@@ -103,7 +106,19 @@ impl Ctx {
 
     /// The blocks that the section will free.
     pub(crate) fn freed(&self) -> HashSet<u64> {
-        self.body().frees.iter().map(|free| free.offset).collect()
+        let mut freed = HashSet::new();
+        for free in &self.body().frees {
+            match &free.what {
+                What::Container(schema) => {
+                    let owned = walk::owned(self.mapping(), schema, free.offset);
+                    freed.extend(owned.into_iter().map(|edge| edge.block));
+                }
+                What::Block | What::Span(_) => {
+                    freed.insert(free.offset);
+                }
+            }
+        }
+        freed
     }
 
     /// The blocks that the section allocated, and has not freed, and that something should own.

@@ -2,13 +2,14 @@
 
 use super::{
     Ctx,
-    ctx::{Body, Deferred},
+    ctx::{Body, Deferred, What},
 };
 use crate::{
     error::{Error, Result},
     heap::{Allocation, classes::size_of_class},
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
     mapping::{self, Mapping},
+    mutant::{self, Mutant},
     share::Share,
 };
 use std::{
@@ -108,7 +109,7 @@ impl Writer {
     /// `Send`, and no method calls user code while it holds this.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
-    fn ctx_mut(&self) -> &mut Ctx {
+    pub(super) fn ctx_mut(&self) -> &mut Ctx {
         // SAFETY: as said above.
         unsafe { &mut *self.ctx.as_ptr() }
     }
@@ -153,8 +154,9 @@ impl Writer {
     /// When the log cannot grow: nothing is changed then.
     #[inline(always)]
     pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
-        #[cfg(sharena_mutant = "no_record")]
-        return Ok(());
+        if mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
         let ctx = self.ctx_mut();
         if ctx.plural {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
@@ -228,6 +230,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes sure that the log has room for an entry of so many bytes.
+    pub(super) fn reserve_bytes(&self, bytes: usize) -> Result {
+        let ctx = self.ctx();
+        if ctx.end.addr() - ctx.next.addr() < bytes {
+            return self.grow_log(bytes);
+        }
+        Ok(())
+    }
+
     /// Makes sure that the log has room for `entries` entries without long payloads.
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
@@ -239,7 +250,7 @@ impl Writer {
 
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
-    fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+    pub(super) fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
         let ctx = self.ctx_mut();
         debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
         for &word in payload {
@@ -297,6 +308,9 @@ impl Writer {
         };
         match taken {
             Some((offset, class)) => {
+                if mutant::is(Mutant::PublishFirst) {
+                    publish(self.mapping(), offset, class);
+                }
                 self.append(EntryKind::Alloc, offset, &[]);
                 publish(self.mapping(), offset, class);
                 Ok(Allocated {
@@ -387,6 +401,13 @@ impl Writer {
         }
     }
 
+    /// Whether entries for so many frees would need another segment of the log.
+    #[inline(always)]
+    pub(crate) fn would_spill(&self, frees: usize) -> bool {
+        let ctx = self.ctx();
+        (ctx.end.addr() - ctx.next.addr()) / 8 < frees
+    }
+
     /// Leaves a free to the section's end.
     fn defer(
         &self,
@@ -394,18 +415,26 @@ impl Writer {
         offset: u64,
         span: Option<crate::layout::SlabState>,
     ) -> Result {
-        self.reserve(1)?;
-        match span {
-            Some(state) => self.append(kind, offset, &[state.0]),
-            None => self.append(kind, offset, &[]),
+        // In a full arena the log cannot always grow. The block is freed nevertheless, unless this
+        // thread is killed before.
+        let logged = self.reserve(1).is_ok();
+        if logged {
+            match span {
+                Some(state) => self.append(kind, offset, &[state.0]),
+                None => self.append(kind, offset, &[]),
+            }
         }
         let ctx = self.ctx_mut();
-        let position = ctx.position().0;
-        ctx.body_mut().frees.push(Deferred {
-            position,
+        let free = Deferred {
+            position: if logged { ctx.position().0 } else { 0 },
             offset,
-            span,
-        });
+            what: span.map_or(What::Block, What::Span),
+        };
+        if mutant::is(Mutant::FreeBeforeCommit) {
+            ctx.free_now(free);
+        } else {
+            ctx.body_mut().frees.push(free);
+        }
         Ok(())
     }
 
@@ -484,6 +513,9 @@ impl Ctx {
     #[inline(always)]
     fn make_valid(&mut self) {
         compiler_fence(SeqCst);
+        if mutant::is(Mutant::NoJournal) {
+            return;
+        }
         self.slot().log.store(self.position().0, Release);
         compiler_fence(SeqCst);
     }

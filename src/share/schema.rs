@@ -158,6 +158,14 @@ impl Schema {
         Schema { types }
     }
 
+    /// The schema of the type `id`, if it is among those that the type `whole` is made of.
+    pub(crate) fn within(whole: TypeRef, id: TypeId) -> Option<Schema> {
+        let (_, nodes) = collect_nodes(whole());
+        let node = nodes.into_iter().find(|node| node.id == id)?;
+        let types = number(merge(collect(node)));
+        Some(Schema { types })
+    }
+
     /// The schema in bytes, for [`decode`].
     pub fn to_bytes(&self) -> Vec<u8> {
         bytes::write(&self.types)
@@ -284,6 +292,10 @@ impl Type {
 
 /// All types of this process that the root is made of, as they come.
 fn collect(root: Node) -> Vec<Type> {
+    collect_nodes(root).0
+}
+
+fn collect_nodes(root: Node) -> (Vec<Type>, Vec<Node>) {
     let mut nodes = vec![root];
     let mut known = HashMap::from([(root.id, 0)]);
     let mut types = Vec::new();
@@ -292,7 +304,7 @@ fn collect(root: Node) -> Vec<Type> {
             index_of(of(), &mut nodes, &mut known)
         }));
     }
-    types
+    (types, nodes)
 }
 
 /// The index of a type, which it gets when it is met first.

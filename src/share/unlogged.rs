@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_logged_is_the_rest() {
-        assert_eq!(*logged::<u64>(), [0..8]);
+        assert_eq!(logged::<u64>().first(), Some(&(0..8)));
         assert!(logged::<Unlogged<[u64; 9]>>().is_empty());
         assert!(logged::<[Unlogged<u32>; 1 << 20]>().is_empty());
         assert_eq!(*logged::<std::num::Wrapping<Unlogged<u8>>>(), []);

@@ -10,6 +10,7 @@ use crate::{
     journal::{self, Depth},
     layout::{FROZEN_TAG, LockWord, Tag, WAITERS_BIT},
     mapping::Mapping,
+    mutant::{self, Mutant},
     os::{futex, life},
 };
 use std::{
@@ -167,28 +168,25 @@ impl Taker<'_> {
         {
             return;
         }
-        #[cfg(sharena_mutant = "no_life_word")]
-        {
+        mutant::here("before a sleep");
+        if mutant::is(Mutant::NoLifeWord) {
             futex::wait(word.futex(), wanted as u32, Some(Duration::from_secs(3600)));
             return;
         }
-        #[cfg(not(sharena_mutant = "no_life_word"))]
-        {
-            let life = self.mapping.life(holder.slot());
-            let alive = life.load(Acquire);
-            if alive == 0 || alive & life::OWNER_DIED != 0 {
-                return;
-            }
-            let watched = alive | life::WAITERS;
-            if alive != watched
-                && life
-                    .compare_exchange(alive, watched, AcqRel, Relaxed)
-                    .is_err()
-            {
-                return;
-            }
-            futex::wait_either(word.futex(), wanted as u32, life, watched, time);
+        let life = self.mapping.life(holder.slot());
+        let alive = life.load(Acquire);
+        if alive == 0 || alive & life::OWNER_DIED != 0 {
+            return;
         }
+        let watched = alive | life::WAITERS;
+        if alive != watched
+            && life
+                .compare_exchange(alive, watched, AcqRel, Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        futex::wait_either(word.futex(), wanted as u32, life, watched, time);
     }
 
     /// Publishes what this thread waits for, and follows who waits for whom.

@@ -4,7 +4,7 @@
 //! blocks, to any depth. Nothing that it reads is trusted, and this is what holds whatever the
 //! arena's bytes are:
 //!
-//! - W1: it reads only what [`Mapping::address`] lets it read, in committed memory;
+//! - W1: it reads only what [`Mapping::anywhere`] lets it read, in committed memory;
 //! - W2: it goes into a block only if the block is given out, begins exactly where its owner says,
 //!   and holds what the owner claims;
 //! - W3: it goes into a block once. Blocks do not overlap, so the work is bounded by the committed
@@ -87,7 +87,7 @@ pub(crate) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
 
 /// The `N` bytes at `offset`, wherever it is in committed memory (W1).
 pub(crate) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
-    let place = mapping.address(offset, N)?;
+    let place = mapping.anywhere(offset, N)?;
     // SAFETY: checked to lie in committed memory (M2); bytes need no alignment. Volatile, since
     // others may change them: then torn bytes are read, which is fine for bytes.
     Some(unsafe { place.cast::<[u8; N]>().read_volatile() })

@@ -5,7 +5,7 @@
 //! list, which covers kills inside recovery, to any depth.
 #![cfg(target_arch = "x86_64")]
 
-mod cases;
+pub(crate) mod cases;
 mod stepper;
 
 use sharena::{Arena, Options};
@@ -22,8 +22,8 @@ const DEEPEST: usize = 6;
 #[derive(Default, Debug, Clone, Copy)]
 pub(crate) struct Tally {
     boundaries: usize,
-    images: usize,
-    violations: usize,
+    pub(crate) images: usize,
+    pub(crate) violations: usize,
 }
 
 /// Of how many crash states the recovery is stepped through too: each, or one of so many.
@@ -31,6 +31,17 @@ fn nested_every() -> usize {
     match std::env::var("SHARENA_STEP") {
         Ok(whole) if whole == "all" => 1,
         _ => 16,
+    }
+}
+
+/// Whether an operation is asked for: all are, unless `SHARENA_STEP=only:...` says which part of
+/// their names is.
+fn is_wanted(name: &str) -> bool {
+    match std::env::var("SHARENA_STEP") {
+        Ok(which) => which
+            .strip_prefix("only:")
+            .is_none_or(|part| name.contains(part)),
+        Err(_) => true,
     }
 }
 
@@ -74,6 +85,9 @@ pub(crate) fn prove<S: PartialEq + Debug>(
     observe: impl Fn(&Arena) -> S,
     go_on: impl Fn(&Arena),
 ) -> Tally {
+    if !is_wanted(name) {
+        return Tally::default();
+    }
     let started = std::time::Instant::now();
     let arena = build();
     let before = observe(&arena);

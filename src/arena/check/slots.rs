@@ -2,8 +2,9 @@
 
 use super::{Check, Kind};
 use crate::{
-    journal::{LogReader, reserved_slots},
+    journal::{LogReader, doomed, reserved_slots},
     layout::{EntryKind, LogPosition, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag},
+    walk,
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
@@ -111,6 +112,13 @@ impl Check<'_> {
                 }
                 EntryKind::GrowSpan => {
                     self.growing.insert(found.entry.offset);
+                }
+                EntryKind::Doom => {
+                    if let Some((header, schema)) = doomed(self.mapping, &found) {
+                        let owned = walk::owned(self.mapping, &schema, header);
+                        let blocks = owned.into_iter().map(|edge| edge.block);
+                        self.journaled.extend(blocks);
+                    }
                 }
                 EntryKind::Undo => {}
             }

@@ -353,6 +353,9 @@ pub(super) unsafe fn drop_pairs<K, V>(storage: Storage<K, V>, len: usize) {
 struct Contents<K, V>(PhantomData<Pair<K, V>>);
 
 impl<K, V> take_apart::Contents for Contents<K, V> {
+    type Container = super::HashMap<K, V>;
+    type Header = MapHeader;
+
     const OWNS: bool = mem::needs_drop::<Pair<K, V>>();
 
     fn size(buckets: usize) -> usize {
@@ -373,7 +376,7 @@ impl<K, V> take_apart::Contents for Contents<K, V> {
 
 /// Drops the pairs of a map that goes, and frees its block. Never panics.
 pub(super) fn drop_block<K, V>(header: &MapHeader) {
-    take_apart::drop_contents::<Contents<K, V>>(&header.buffer, header.mask as usize + 1);
+    take_apart::drop_contents::<Contents<K, V>>(header, header.mask as usize + 1);
 }
 
 /// Goes through the full buckets of a table.

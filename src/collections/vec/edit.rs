@@ -2,11 +2,14 @@
 
 use super::Vec;
 use crate::{
+    collections::take_apart,
     error::{Error, Result},
+    layout::VecHeader,
     section::Writer,
     share::{Share, Store},
 };
 use std::{
+    mem,
     ops::{Bound, Range, RangeBounds},
     ptr,
 };
@@ -318,6 +321,9 @@ impl<T: Share> Vec<T> {
             return;
         }
         let writer = self.open_or_panic();
+        if mem::needs_drop::<T>() && writer.would_spill(self.len()) && !self.is_recorded() {
+            return self.drop_as_a_whole();
+        }
         if let Err(error) = self.prepare_to_empty(writer) {
             super::buffer::refuse(error);
         }
@@ -326,6 +332,14 @@ impl<T: Share> Vec<T> {
         self.empty(writer);
         // SAFETY: not elements of the vector any more, and nobody else's.
         unsafe { elements.drop_in_place() };
+    }
+
+    /// Gives up the buffer of an opened vector with all that is in it: one entry in the log.
+    fn drop_as_a_whole(&mut self) {
+        let old = mem::take(&mut self.header);
+        self.header.buffer.stamp = old.buffer.stamp;
+        self.header.buffer.arena = old.buffer.arena;
+        take_apart::drop_buffer::<T, Self, VecHeader>(&old, old.len as usize);
     }
 
     /// Drops all elements from `len` on. Does nothing if there are no more than that.

@@ -169,6 +169,6 @@ impl<T> Drop for Vec<T> {
     /// panics; a vector whose arena is not mapped any more frees nothing.
     #[inline]
     fn drop(&mut self) {
-        take_apart::drop_buffer::<T>(&self.header.buffer, self.len());
+        take_apart::drop_buffer::<T, Self, VecHeader>(&self.header, self.len());
     }
 }

@@ -1,0 +1,94 @@
+//! Taking apart what a committed section doomed: a container, with all that it owns.
+//!
+//! A section that drops something large does not note each block in its log: it copies the
+//! container's header there, and what it owns stays as it is until after the commit, when the locks
+//! are free. Then, the deepest blocks first, one at a time:
+//!
+//! 1. the doubt word names the block (beside it the exact state, for a span);
+//! 2. the offset in the owner's header becomes 0: from here the walk does not find it any more;
+//! 3. the block is freed;
+//! 4. the doubt word is 0 again.
+//!
+//! Killed between 1 and 4, the block in doubt is freed once more, which is harmless: nobody can have
+//! it while a doubt word names it (J9), and a span's state would be another (J10). Then the walk goes
+//! over what is left.
+
+use super::replay::{free_block, head_at};
+use crate::{
+    heap::Allocation,
+    layout::{BufferHeader, SlabState},
+    mapping::Mapping,
+    share::Schema,
+    walk::{self, Edge},
+};
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering::*, compiler_fence},
+};
+
+/// Takes apart the container whose header was copied to `header`. `free` frees a block.
+pub(crate) fn bury(
+    mapping: &Mapping,
+    slot: usize,
+    header: u64,
+    schema: &Schema,
+    mut free: impl FnMut(u64),
+) {
+    let mut edges = walk::owned(mapping, schema, header);
+    // Owners were met before what they own.
+    while let Some(edge) = edges.pop() {
+        let Some(offset) = offset_word(mapping, &edge) else {
+            continue;
+        };
+        doubt(mapping, slot, edge.block);
+        offset.store(0, Release);
+        compiler_fence(SeqCst);
+        free(edge.block);
+        settle(mapping, slot);
+    }
+}
+
+/// The word of a header that says where its buffer is.
+fn offset_word<'m>(mapping: &'m Mapping, edge: &Edge) -> Option<&'m AtomicU64> {
+    static_assertions::const_assert_eq!(offset_of!(BufferHeader, offset), 0);
+    let place = mapping.anywhere(edge.header, 8)?;
+    // SAFETY: checked to lie in committed memory; headers are aligned to 8, or the walk would not
+    // have gone there; nobody else can reach what the section gave up.
+    edge.header
+        .is_multiple_of(8)
+        .then(|| unsafe { place.cast::<AtomicU64>().as_ref() })
+}
+
+fn doubt(mapping: &Mapping, slot: usize, block: u64) {
+    if let Ok(Allocation::Span { state, .. }) = mapping.find(block) {
+        mapping.slot(slot).burying.store(state.0, Release);
+        compiler_fence(SeqCst);
+    }
+    mapping.doubt(slot).block.store(block, Release);
+    compiler_fence(SeqCst);
+}
+
+fn settle(mapping: &Mapping, slot: usize) {
+    compiler_fence(SeqCst);
+    mapping.doubt(slot).block.store(0, Release);
+    compiler_fence(SeqCst);
+    let burying = &mapping.slot(slot).burying;
+    if burying.load(Relaxed) != 0 {
+        burying.store(0, Release);
+    }
+}
+
+/// Frees again what a dead thread was freeing.
+pub(super) fn free_again(mapping: &Mapping, slot: usize) {
+    let block = mapping.doubt(slot).block.load(Acquire);
+    let exact = mapping.slot(slot).burying.load(Acquire);
+    if block == 0 {
+        return;
+    }
+    if exact == 0 {
+        free_block(mapping, slot, block);
+    } else if let Some(head) = head_at(mapping, block) {
+        mapping.free_span(head, SlabState(exact), slot);
+    }
+    settle(mapping, slot);
+}

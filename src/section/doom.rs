@@ -1,0 +1,150 @@
+//! Dooming a container: leaving it to be taken apart after the commit ([`crate::journal::bury`]).
+//!
+//! One entry in the log then stands for all blocks that the container owns: what a section drops
+//! needs no room in the log that grows with it, so that also a full arena can be emptied.
+
+use super::{
+    Ctx, Writer,
+    ctx::{Deferred, What},
+};
+use crate::{
+    journal,
+    layout::{Doom, EntryKind, HEADER_WORDS, MAX_RECORD, SlabKind},
+    share::Schema,
+};
+use std::{any::TypeId, collections::HashMap, mem::offset_of, rc::Rc, sync::atomic::Ordering::*};
+
+/// The types of which a thread doomed containers.
+#[derive(Default)]
+pub(super) struct Dooms {
+    types: HashMap<TypeId, Type>,
+    /// Whether some of them lie in the log.
+    any_placed: bool,
+}
+
+#[derive(Clone)]
+struct Type {
+    schema: Rc<Schema>,
+    bytes: Rc<[u8]>,
+    /// Where the bytes lie in the open section's log; 0 if they do not yet.
+    place: u64,
+}
+
+impl Dooms {
+    /// The log is empty again.
+    #[inline(always)]
+    pub(super) fn forget_places(&mut self) {
+        if self.any_placed {
+            self.types.values_mut().for_each(|of| of.place = 0);
+            self.any_placed = false;
+        }
+    }
+}
+
+impl Writer {
+    /// Leaves a container of the type `of` to be taken apart after the commit, with all that it
+    /// owns; whoever drops it has nothing more to do. `false` if that cannot be noted: its type is
+    /// not known here, may have locks in it, or the log is full.
+    #[cold]
+    pub(crate) fn doom(&self, header: &[u64; HEADER_WORDS], of: TypeId) -> bool {
+        let Some(of) = self.ctx_mut().doomed_type(of) else {
+            return false;
+        };
+        let with_schema = of.place == 0;
+        let schema_words = if with_schema {
+            of.bytes.len().div_ceil(8)
+        } else {
+            0
+        };
+        let len = size_of::<Doom>() + schema_words * 8;
+        if len > MAX_RECORD || self.reserve_bytes(len + 8).is_err() {
+            return false;
+        }
+        let payload = self.ctx_mut().cursor_offset();
+        let behind = payload + size_of::<Doom>() as u64;
+        let schema = if with_schema { behind } else { of.place };
+        let mut words = Vec::with_capacity(len / 8);
+        words.extend([schema, of.bytes.len() as u64]);
+        words.extend(header);
+        if with_schema {
+            words.extend(of.bytes.chunks(8).map(word));
+        }
+        self.append(EntryKind::Doom, 0, &words);
+        self.ctx_mut().note_doomed(payload, &of, schema);
+        true
+    }
+}
+
+/// Up to eight bytes as a word.
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_ne_bytes(word)
+}
+
+impl Ctx {
+    fn doomed_type(&mut self, id: TypeId) -> Option<Type> {
+        if let Some(known) = self.body().dooms.types.get(&id) {
+            return Some(known.clone());
+        }
+        let schema = self.schema_within(id)?;
+        if schema.contains_atomics_or_locks() {
+            // Locks that the section holds must be let go of (J4), which dropping does.
+            return None;
+        }
+        let known = Type {
+            bytes: schema.to_bytes().into(),
+            schema: schema.into(),
+            place: 0,
+        };
+        self.body_mut().dooms.types.insert(id, known.clone());
+        Some(known)
+    }
+
+    /// Where the log's next payload will lie.
+    fn cursor_offset(&self) -> u64 {
+        (self.next.addr() - self.base().addr()) as u64
+    }
+
+    fn note_doomed(&mut self, payload: u64, of: &Type, place: u64) {
+        let position = self.position().0;
+        let body = self.body_mut();
+        body.dooms.any_placed = true;
+        for known in body.dooms.types.values_mut() {
+            if Rc::ptr_eq(&known.schema, &of.schema) {
+                known.place = place;
+            }
+        }
+        body.frees.push(Deferred {
+            position,
+            offset: payload + offset_of!(Doom, header) as u64,
+            what: What::Container(of.schema.clone()),
+        });
+    }
+
+    /// Takes apart a container that the committed section doomed.
+    #[cold]
+    pub(super) fn bury(&mut self, header: u64, schema: &Schema, position: u64) {
+        let mapping = self.mapping_kept();
+        let slot = self.index();
+        journal::bury(&mapping, slot, header, schema, |block| {
+            self.free_buried(block)
+        });
+        mapping.slot(slot).done.store(position, Release);
+    }
+
+    /// Frees a block that a doubt word names.
+    fn free_buried(&mut self, offset: u64) {
+        let (body, magazines, mapping) = self.parts();
+        let Some((block, state)) = mapping.block_around(offset) else {
+            let head = mapping.slab_of(offset);
+            mapping.free_span(head, mapping.state(head), body.index);
+            return;
+        };
+        if !state.is_by(SlabKind::Owned, body.index) {
+            mapping.free_remotely(block, state);
+        } else if mapping.unpublish(block) {
+            body.cache.put(mapping, magazines, offset, block.class);
+        }
+    }
+}
