@@ -53,8 +53,12 @@ mutants! {
     GenerationFirst "generation_first",
     /// R3: a rollback leaves its entries in the log. Scene: recoveries killed one after the other.
     KeepLog "keep_log",
+    /// R5: a claim without a life is freed, though its process is there. Scene: a slow claimant.
+    ReapLiving "reap_living",
     /// R6: permits of the dead are not given back. Crash step: a semaphore.
     PermitsKept "permits_kept",
+    /// R6: a slot can be claimed before its life word is cleared. Scene: a successor at work.
+    ClaimBeforeLife "claim_before_life",
     /// R6: slabs are given back when the slot may have been claimed. Scene: a quick successor.
     SlabsLast "slabs_last",
     /// P3: a sleeper does not watch its holder's life word. Scene: a holder is killed.

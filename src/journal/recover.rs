@@ -82,7 +82,9 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         // Nobody claims it before it has no life either: a claim without a life is found in the
         // gate only where a claimant died.
         mapping.slot(dead).claim.store(0, Release);
-        mapping.life(dead).store(0, Release);
+        if !mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
         mutant::here("a slot was left");
         if mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);

@@ -106,6 +106,7 @@ fn try_enter(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
             return Ok(None);
         }
         begin(mapping, slot);
+        mutant::here("a slot was claimed");
         match super::link_life(mapping, slot) {
             Ok(life) => Ok(Some(Lived { slot, life })),
             Err(error) => {
@@ -119,7 +120,8 @@ fn try_enter(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
 
 /// Whether nobody has the slot, and nothing is left of one who had it.
 fn is_free(mapping: &Mapping, slot: usize) -> bool {
-    mapping.slot(slot).claim.load(Acquire) == 0 && mapping.life(slot).load(Acquire) == 0
+    let lifeless = mapping.life(slot).load(Acquire) == 0 || mutant::is(Mutant::ClaimBeforeLife);
+    mapping.slot(slot).claim.load(Acquire) == 0 && lifeless
 }
 
 /// Enters the first of the slots that is free.
@@ -209,21 +211,30 @@ pub(crate) fn leave(mapping: &Mapping, lived: Lived) {
 }
 
 /// Frees a slot whose claimant died before it lived there. Says whether it did.
+///
+/// What can be told of the claimant's process is asked first, also for the sake of a child that is
+/// not told from its parent in the gate.
 pub(super) fn free_lifeless(mapping: &Mapping, slot: usize) -> Result<bool> {
     let claim = &mapping.slot(slot).claim;
-    let lifeless = || claim.load(Acquire) != 0 && mapping.life(slot).load(Acquire) == 0;
-    if !lifeless() {
+    let claimant = Claim(claim.load(Acquire));
+    let is_there = || claimant == Claim::mine() || !claimant.is_foreign() && !claimant.is_gone();
+    let free = || {
+        let lifeless = mapping.life(slot).load(Acquire) == 0;
+        lifeless
+            && claim
+                .compare_exchange(claimant.0, 0, AcqRel, Relaxed)
+                .is_ok()
+    };
+    if claimant.0 == 0 || mapping.life(slot).load(Acquire) != 0 {
         return Ok(false);
     }
-    let freed = gate::pass(mapping, slot, || {
-        let claimant = Claim(claim.load(Acquire));
-        let found = lifeless() && (claimant.is_foreign() || claimant.is_gone());
-        if found {
-            claim.store(0, Release);
-        }
-        found
-    });
-    Ok(freed? == Some(true))
+    if mutant::is(Mutant::ReapLiving) {
+        return Ok(free());
+    }
+    if is_there() {
+        return Ok(false);
+    }
+    Ok(gate::pass(mapping, slot, free)? == Some(true))
 }
 
 /// Moves the generation on: from here every lock that names the old one is free.

@@ -115,6 +115,12 @@ const CONTROLS: &[Control] = &[
         "scene: the midst of a recovery",
         Some(Model::GenerationFirst),
     ),
+    control(
+        "reap_living",
+        "scene: a slow claimant",
+        Some(Model::ReapLiving),
+    ),
+    control("claim_before_life", "scene: a successor at work", None),
     control("no_generation", "step: section: two locks", None),
     control(
         "no_second_look",

@@ -33,6 +33,8 @@ pub(crate) fn run(which: &str) {
         "the midst of a recovery" => midst_of_a_recovery(),
         "a late recoverer" => late_recoverer(),
         "a quick successor" => quick_successor(),
+        "a slow claimant" => slow_claimant(),
+        "a successor at work" => successor_at_work(),
         "recoverers that are killed" => killed_recoverers(),
         "a holder that is killed" => killed_holder(),
         _ => panic!("there is no scene {which}"),
@@ -271,6 +273,39 @@ fn midst_of_a_recovery() {
     recoverer.join().unwrap();
     assert_eq!(number(&arena), expected);
     assert_in_order(&arena);
+}
+
+/// R6: a slot has a new owner, who holds a lock, when its recoverer takes the last step.
+fn successor_at_work() {
+    let arena = with_a_dead_holder();
+    let stop = Stop::at(&["a slot was left"]);
+    let theirs = arena.clone();
+    let recoverer = actor(move || reap(&theirs));
+    stop.await_actor();
+    let root = arena.root::<Number>("number").unwrap();
+    let _guard = root.lock().unwrap();
+    stop.go_on();
+    recoverer.join().unwrap();
+    let others = root.clone();
+    let other = std::thread::spawn(move || {
+        let waited = others.try_lock_for(Duration::from_millis(200)).map(drop);
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+    });
+    other.join().expect("the lock is held by a living thread");
+}
+
+/// R5: somebody reaps while a thread has claimed a slot, and is not in it yet.
+fn slow_claimant() {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Number>("number").unwrap();
+    let stop = Stop::at(&["a slot was claimed"]);
+    let claimant = actor(move || *root.lock().unwrap() += 1);
+    stop.await_actor();
+    reap(&arena);
+    assert_eq!(arena.stats().slots_attached, 2, "a claim was freed");
+    stop.go_on();
+    claimant.join().unwrap();
+    assert_eq!(number(&arena), 1);
 }
 
 type Lists = Mutex<Shared<Shared<u64>>>;
