@@ -170,7 +170,7 @@ type Spares = Mutex<Shared<String>>;
 const SPARES: &str = "spares";
 
 /// Blocks that no operation is about, of the sizes that those have, in slabs of the same thread.
-fn add_spares(arena: &Arena) -> Result {
+pub(crate) fn add_spares(arena: &Arena) -> Result {
     let root = arena.root::<Spares>(SPARES)?;
     let mut spares = root.lock()?;
     for len in [3, 20, 40, 90, 150, 300] {

@@ -1,6 +1,6 @@
 //! A survivor that acts while a dead thread still lies there as it died.
 
-use crate::start::{free_spares, in_a_thread, small};
+use crate::start::{add_spares, free_spares, in_a_thread, small};
 use sharena::{Arena, Error, Result};
 use std::alloc::Layout;
 
@@ -42,6 +42,10 @@ fn work(arena: &Arena) -> Result {
     unless_full(free_spares(arena, 3))?;
     publish_and_free(arena)?;
     drop(kept);
+    // Has blocks when the dead one is recovered: what that one was freeing may be among them if a
+    // drain took it too early.
+    unless_full(add_spares(arena))?;
+    unless_full(add_spares(arena))?;
     // Drains again what was freed meanwhile.
     for size in SIZES {
         drop(block(arena, size));
