@@ -1,0 +1,134 @@
+// Boost.Interprocess: a managed_mapped_file, its allocator, and maps in it. Compiled only where
+// Boost's headers are found.
+
+#include <boost/interprocess/allocators/allocator.hpp>
+#include <boost/interprocess/containers/string.hpp>
+#include <boost/interprocess/managed_mapped_file.hpp>
+#include <boost/unordered_map.hpp>
+#include <boost/version.hpp>
+#if BOOST_VERSION >= 108100
+#include <boost/unordered/unordered_flat_map.hpp>
+#endif
+#include <cstdint>
+
+namespace ip = boost::interprocess;
+using Segment = ip::managed_mapped_file;
+using Manager = Segment::segment_manager;
+using TextAllocator = ip::allocator<char, Manager>;
+using Text = ip::basic_string<char, std::char_traits<char>, TextAllocator>;
+
+template <class K>
+using PairAllocator = ip::allocator<std::pair<const K, std::uint64_t>, Manager>;
+// The open-addressing map is the faster one, where Boost is new enough to have it and lets it live
+// behind offset pointers.
+#if BOOST_VERSION >= 108100
+template <class K>
+using Map = boost::unordered_flat_map<K, std::uint64_t, boost::hash<K>, std::equal_to<K>, PairAllocator<K>>;
+#else
+template <class K>
+using Map = boost::unordered_map<K, std::uint64_t, boost::hash<K>, std::equal_to<K>, PairAllocator<K>>;
+#endif
+
+namespace {
+
+// Keys as the caller has them: numbers, and texts of 16 characters.
+struct SixteenCharacters {
+    char characters[16];
+};
+
+std::uint64_t as_key(Segment &, std::uint64_t key) { return key; }
+
+Text as_key(Segment &segment, const SixteenCharacters &key) {
+    return Text(key.characters, 16, TextAllocator(segment.get_segment_manager()));
+}
+
+template <class K, class Given>
+void insert_all(Segment &segment, Map<K> &map, const Given *keys, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+        map.emplace(as_key(segment, keys[i]), i);
+}
+
+template <class K, class Given>
+std::uint64_t find_all(Segment &segment, Map<K> &map, const Given *keys, std::size_t count) {
+    std::uint64_t found = 0;
+    for (std::size_t i = 0; i < count; ++i)
+        found += map.find(as_key(segment, keys[i])) != map.end();
+    return found;
+}
+
+template <class K, class Given>
+void remove_all(Segment &segment, Map<K> &map, const Given *keys, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+        map.erase(as_key(segment, keys[i]));
+}
+
+template <class K> std::uint64_t sum(const Map<K> &map) {
+    std::uint64_t sum = 0;
+    for (const auto &pair : map)
+        sum += pair.second;
+    return sum;
+}
+
+template <class K> Map<K> *new_map(Segment &segment) {
+    return segment.construct<Map<K>>(ip::anonymous_instance)(
+        PairAllocator<K>(segment.get_segment_manager()));
+}
+
+} // namespace
+
+extern "C" {
+
+std::uint32_t boost_version() { return BOOST_VERSION; }
+
+void *boost_create(const char *path, std::size_t size) try {
+    return new Segment(ip::create_only, path, size);
+} catch (...) {
+    return nullptr;
+}
+
+void *boost_open(const char *path) try {
+    return new Segment(ip::open_only, path);
+} catch (...) {
+    return nullptr;
+}
+
+void boost_close(void *segment) { delete static_cast<Segment *>(segment); }
+
+void *boost_alloc(void *segment, std::size_t size) {
+    return static_cast<Segment *>(segment)->allocate(size, std::nothrow);
+}
+
+void boost_free(void *segment, void *block) {
+    static_cast<Segment *>(segment)->deallocate(block);
+}
+
+void boost_name_number(void *segment, const char *name) {
+    static_cast<Segment *>(segment)->find_or_construct<std::uint64_t>(name)(7);
+}
+
+std::uint64_t boost_find_number(void *segment, const char *name) {
+    auto found = static_cast<Segment *>(segment)->find<std::uint64_t>(name).first;
+    return found ? *found : 0;
+}
+
+#define MAP_FUNCTIONS(name, K, Given)                                                            \
+    void *boost_##name##_new(void *segment) {                                                    \
+        return new_map<K>(*static_cast<Segment *>(segment));                                     \
+    }                                                                                            \
+    void boost_##name##_delete(void *segment, void *map) {                                       \
+        static_cast<Segment *>(segment)->destroy_ptr(static_cast<Map<K> *>(map));                \
+    }                                                                                            \
+    void boost_##name##_insert(void *s, void *map, const Given *keys, std::size_t count) {       \
+        insert_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, count);     \
+    }                                                                                            \
+    std::uint64_t boost_##name##_find(void *s, void *map, const Given *keys, std::size_t n) {    \
+        return find_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, n);    \
+    }                                                                                            \
+    void boost_##name##_remove(void *s, void *map, const Given *keys, std::size_t count) {       \
+        remove_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, count);     \
+    }                                                                                            \
+    std::uint64_t boost_##name##_sum(void *map) { return sum<K>(*static_cast<Map<K> *>(map)); }
+
+MAP_FUNCTIONS(numbers, std::uint64_t, std::uint64_t)
+MAP_FUNCTIONS(texts, Text, SixteenCharacters)
+}

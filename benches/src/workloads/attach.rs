@@ -1,0 +1,116 @@
+//! Coming to an arena that others filled.
+
+use crate::{
+    measure::{Bar, Contest, OURS, Row, names, per_operation_waiting},
+    processes::{Worker, obey},
+    rivals::name,
+    settings::Settings,
+    table::Report,
+};
+use sharena::{
+    Arena,
+    collections::{HashMap, Vec as SharedVec},
+    sync::Mutex,
+};
+
+const ENTRIES: &str = "entries";
+const BYTES: &str = "bytes";
+type Entries = Mutex<HashMap<u64, u64>>;
+
+pub(crate) fn run(settings: &Settings, report: &mut Report) {
+    let limit = Bar::AtMost(100.0);
+    let (entries, bytes) = match settings.quick {
+        true => (1_000_000, 256 << 20),
+        false => (10_000_000, 4 << 30),
+    };
+    let rows = vec![
+        Row::new("attach: open, find; small", &[limit]).in_unit("us"),
+        Row::new(
+            format!("attach: open, find; {} MiB", bytes >> 20),
+            &[limit, Bar::Times("sharena small", 1.2)],
+        )
+        .in_unit("us"),
+    ];
+    if !settings.wants(&names(&rows)) {
+        return;
+    }
+    report.title(&format!(
+        "attach: a new process opens an arena and finds a root; small: 1000 entries, large: {entries}"
+    ));
+    let small = Filled::new(1000, 0);
+    let large = Filled::new(entries, bytes);
+    let mut contest = Contest::new(settings, rows).rounds(15);
+    contest.entrant(OURS, || {
+        vec![attach(OURS, &small.name), attach(OURS, &large.name)]
+    });
+    contest.entrant("sharena small", || {
+        vec![f64::NAN, attach(OURS, &small.name)]
+    });
+    let lmdb = crate::rivals::maps::Lmdb::new();
+    contest.entrant("LMDB", move || vec![attach("LMDB", lmdb.path()), f64::NAN]);
+    #[cfg(boost)]
+    {
+        let segment = crate::rivals::boost::Segment::new(256 << 20);
+        segment.name_number(ENTRIES);
+        contest.entrant("Boost", move || {
+            vec![attach("Boost", segment.path()), f64::NAN]
+        });
+    }
+    contest.run(report);
+}
+
+/// An arena with so many entries, and as large.
+struct Filled {
+    name: String,
+}
+
+impl Filled {
+    fn new(entries: u64, bytes: u64) -> Filled {
+        let name = name("attach");
+        let arena = Arena::named(&name).expect("an arena can be created");
+        let map = arena.root::<Entries>(ENTRIES).expect("there is room");
+        let mut map = map.lock().expect("free");
+        for key in 0..entries {
+            map.insert(key, key).expect("there is room");
+        }
+        drop(map);
+        let fill = arena.root::<Mutex<SharedVec<u64>>>(BYTES);
+        let fill = fill.expect("there is room");
+        let mut fill = fill.lock().expect("free");
+        let missing = bytes.saturating_sub(arena.stats().committed) / 8;
+        fill.reserve_exact(missing as usize).expect("there is room");
+        (0..missing).for_each(|number| fill.push(number).expect("reserved"));
+        Filled { name }
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let _ = Arena::unlink_named(&self.name);
+    }
+}
+
+/// Microseconds until a new process has it.
+fn attach(system: &str, file: &str) -> f64 {
+    let mut worker = Worker::start(1, "attach", &[system, file]);
+    worker.order(1);
+    worker.answer() / 1000.0
+}
+
+/// A process that attaches.
+pub(crate) fn play(system: &str, file: &str) {
+    obey(|_| match system {
+        OURS => per_operation_waiting(1, || {
+            let arena = Arena::open_named(file).expect("the arena is there");
+            let root = arena.find::<Entries>(ENTRIES).expect("it is there");
+            (arena, root)
+        }),
+        #[cfg(boost)]
+        "Boost" => per_operation_waiting(1, || {
+            let segment = crate::rivals::boost::Segment::open(file);
+            assert_eq!(segment.find_number(ENTRIES), 7);
+            segment
+        }),
+        _ => per_operation_waiting(1, || crate::rivals::maps::Lmdb::open(file)),
+    });
+}

@@ -1,0 +1,116 @@
+//! Mutexes: free ones, and one that two want at once.
+
+use super::arena;
+use crate::{
+    measure::{Bar, Contest, OURS, Row, per_operation, per_operation_waiting, pin},
+    processes::{Worker, obey},
+    rivals::name,
+    settings::Settings,
+    table::Report,
+};
+use sharena::{Arena, sync::Mutex};
+use std::{hint::black_box, sync::Barrier, thread};
+
+pub(crate) fn run(settings: &Settings, report: &mut Report) {
+    free(settings, report);
+    contended(settings, report);
+}
+
+fn free(settings: &Settings, report: &mut Report) {
+    let names = [
+        "mutex lock+unlock, nothing written",
+        "mutex lock+unlock, one field written",
+    ];
+    if !settings.wants(&names) {
+        return;
+    }
+    report.title("mutex: free");
+    let count = settings.scaled(5_000_000);
+    let arena = arena();
+    let ours = arena.root::<Mutex<u64>>(&name("mutex"));
+    let ours = &*ours.expect("the arena has room");
+    let theirs = &parking_lot::Mutex::new(0u64);
+    let rows = names.into_iter().zip([1.15, 1.6]);
+    let rows = rows.map(|(name, bar)| Row::new(name, &[Bar::Times("parking_lot", bar)]));
+    let mut contest = Contest::new(settings, rows.collect());
+    contest.entrant(OURS, || {
+        let read = || (0..count).for_each(|_| look(&black_box(ours).lock().unwrap()));
+        let write = || (0..count).for_each(|_| *black_box(ours).lock().unwrap() += 1);
+        vec![per_operation(count, read), per_operation(count, write)]
+    });
+    contest.entrant("parking_lot", || {
+        let read = || (0..count).for_each(|_| look(&black_box(theirs).lock()));
+        let write = || (0..count).for_each(|_| *black_box(theirs).lock() += 1);
+        vec![per_operation(count, read), per_operation(count, write)]
+    });
+    contest.run(report);
+}
+
+/// Reads what a guard protects.
+#[inline(always)]
+fn look(number: &u64) {
+    black_box(*number);
+}
+
+/// The root that contending processes lock.
+const CONTENDED: &str = "contended";
+
+fn contended(settings: &Settings, report: &mut Report) {
+    let names = [
+        "mutex contended by 2 processes",
+        "mutex contended by 2 threads",
+    ];
+    if !settings.wants(&names) {
+        return;
+    }
+    report.title("mutex: two add to one number; parking_lot's are threads");
+    let count = settings.scaled(5_000_000);
+    let arena_name = name("contended");
+    let arena = Arena::named(&arena_name).expect("an arena can be created");
+    let ours = arena.root::<Mutex<u64>>(CONTENDED);
+    let ours = &*ours.expect("the arena has room");
+    let theirs = &parking_lot::Mutex::new(0u64);
+    let mut workers = [0, 1].map(|core| Worker::start(core, "mutex", &[&arena_name]));
+    let rows = names.map(|name| Row::new(name, &[Bar::Times("parking_lot", 1.3)]));
+    let mut contest = Contest::new(settings, rows.into());
+    contest.entrant(OURS, || {
+        workers.iter_mut().for_each(|worker| worker.order(count));
+        let times = workers.each_mut().map(Worker::answer);
+        let threads = two_threads(count, || *ours.lock().unwrap() += 1);
+        vec![times[0].max(times[1]) / 2.0, threads]
+    });
+    contest.entrant("parking_lot", || {
+        let time = two_threads(count, || *theirs.lock() += 1);
+        vec![time, time]
+    });
+    contest.run(report);
+    Arena::unlink_named(&arena_name).expect("the arena has a name");
+}
+
+/// Nanoseconds for each of the operations that two threads do at once, `count` each.
+fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
+    let begin = Barrier::new(2);
+    let run = &|core| {
+        pin(core);
+        begin.wait();
+        per_operation_waiting(2 * count, || (0..count).for_each(|_| operation()))
+    };
+    thread::scope(|scope| {
+        let threads = [0, 1].map(|core| scope.spawn(move || run(core)));
+        let times = threads.map(|thread| thread.join().expect("it does not panic"));
+        times[0].max(times[1])
+    })
+}
+
+/// A contending process.
+pub(crate) fn play(arena: &str) {
+    let arena = Arena::open_named(arena).expect("the arena is there");
+    let mutex = arena.find::<Mutex<u64>>(CONTENDED).expect("it is there");
+    obey(|count| {
+        per_operation_waiting(count, || {
+            for _ in 0..count {
+                *mutex.lock().unwrap() += 1;
+            }
+        })
+    });
+}
