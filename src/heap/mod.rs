@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) enum Allocation {
     /// A block in a slab of blocks.
-    Block { block: Block, state: SlabState },
+    Block(Block),
     /// The head of a span.
     Span { head: usize, state: SlabState },
 }
@@ -36,22 +36,35 @@ impl Mapping {
     /// # Errors
     ///
     /// [`Error::ForeignPointer`] if no allocation can begin there.
+    #[inline]
     pub(crate) fn find(&self, offset: u64) -> Result<Allocation> {
+        match self.block_at(offset) {
+            Some((block, _)) => Ok(Allocation::Block(block)),
+            None => self.find_span(offset),
+        }
+    }
+
+    /// The small block that begins at `offset`; allocated or not.
+    #[inline(always)]
+    pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {
+        let (block, state) = self.block_around(offset)?;
+        // The last bytes of a slab may be too few for a block.
+        let end = offset + classes::size_of_class(block.class) as u64;
+        let exact = self.offset_of_block(block) == offset && end <= self.slab_at(block.slab + 1);
+        exact.then_some((block, state))
+    }
+
+    /// As [`Mapping::find`], for what is no small block.
+    #[cold]
+    #[inline(never)]
+    fn find_span(&self, offset: u64) -> Result<Allocation> {
         let foreign = Error::ForeignPointer { offset };
         let slab = self.slab_of(offset);
-        if offset < self.geometry().data_at || slab >= self.committed() {
+        if slab >= self.committed() {
             return Err(foreign);
         }
         let state = self.state(slab);
         match state.kind() {
-            Some(SlabKind::Owned | SlabKind::Abandoned) => {
-                let block = self.block_in(slab, state, offset);
-                let exact = block.index < self.blocks_of(block.class)
-                    && self.offset_of_block(block) == offset;
-                exact
-                    .then_some(Allocation::Block { block, state })
-                    .ok_or(foreign)
-            }
             Some(SlabKind::Span | SlabKind::Freeing) if self.slab_at(slab) == offset => {
                 Ok(Allocation::Span { head: slab, state })
             }
@@ -64,9 +77,11 @@ impl Mapping {
     }
 
     /// The small block in which `offset` lies, if it lies in a slab of blocks.
+    #[inline(always)]
     pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
+        // What lies before the data is beyond the last slab, too.
         let slab = self.slab_of(offset);
-        if offset < self.geometry().data_at || slab >= self.committed() {
+        if slab >= self.committed() {
             return None;
         }
         let state = self.state(slab);
@@ -77,7 +92,7 @@ impl Mapping {
     /// The bytes that the allocation at `offset` holds, if it is allocated.
     pub(crate) fn usable_size(&self, offset: u64) -> Result<usize> {
         match self.find(offset)? {
-            Allocation::Block { block, .. } if self.is_allocated(block) => {
+            Allocation::Block(block) if self.is_allocated(block) => {
                 Ok(classes::size_of_class(block.class))
             }
             Allocation::Span { head, state } if state.is(SlabKind::Span) => {

@@ -74,10 +74,10 @@ impl Mapping {
     }
 
     /// Whether the block is given out.
+    #[inline(always)]
     pub(crate) fn is_allocated(&self, block: Block) -> bool {
-        let bitmaps = self.bitmaps(block.slab);
-        let published = bitmaps.published[block.word()].load(Acquire);
-        let remote = bitmaps.remote[block.word()].load(Acquire);
+        let published = self.published_word(block.slab, block.word()).load(Acquire);
+        let remote = self.remote_word(block.slab, block.word()).load(Acquire);
         published & !remote & block.bit() != 0
     }
 

@@ -114,6 +114,7 @@ impl Mapping {
     }
 
     /// The part of the id that containers carry.
+    #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
         self.id as u32
     }
@@ -134,10 +135,12 @@ impl Mapping {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn handles(&self) -> &AtomicUsize {
         &self.handles
     }
 
+    #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: there is a header at the base, M1; its plain fields never change once the arena
         // is visible, its others are atomic.
@@ -196,7 +199,7 @@ impl Mapping {
     }
 
     /// The slabs that have memory behind them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn committed(&self) -> usize {
         (self.header().committed.load(Acquire) as usize).min(self.geometry.slabs)
     }
@@ -249,6 +252,15 @@ impl Mapping {
             + word * 8;
         // SAFETY: as for `bitmaps`.
         unsafe { self.stored(at as u64) }
+    }
+
+    /// The same of a slab's bitmap of blocks that others freed.
+    #[inline(always)]
+    pub(crate) fn remote_word(&self, slab: usize, word: usize) -> &AtomicU64 {
+        let published: *const AtomicU64 = self.published_word(slab, word);
+        let words = Geometry::bitmap_bytes(self.geometry.slab_shift) / 8;
+        // SAFETY: as for `bitmaps`: one bitmap lies behind the other.
+        unsafe { &*published.wrapping_add(words) }
     }
 
     /// The slab in which a data offset lies; may be beyond the last one.

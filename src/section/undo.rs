@@ -83,8 +83,8 @@ impl Ctx {
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
         self.body_mut().frees.clear();
-        self.stamp = 0;
-        self.recorded = (0, 0);
+        self.frees = false;
+        self.forget_recorded();
         self.rewind_kept();
         self.release_all();
         let (body, _, mapping) = self.parts();
@@ -93,6 +93,7 @@ impl Ctx {
     }
 
     /// Notes a block that nothing owns from the first.
+    #[inline(always)]
     pub(super) fn note_raw(&mut self, offset: u64) {
         if self.transaction {
             self.body_mut().raw.push(offset);

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     heap::{Allocation, classes::size_of_class},
-    layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
+    layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind, SlabState},
     mapping::{self, Mapping},
 };
 use std::{
@@ -92,8 +92,15 @@ impl Writer {
     }
 
     /// The section of a context that is known to have one.
+    #[inline(always)]
     pub(crate) fn of(ctx: NonNull<Ctx>) -> Self {
         Writer { ctx }
+    }
+
+    /// Whether it is the section of that context.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, ctx: NonNull<Ctx>) -> bool {
+        self.ctx == ctx
     }
 
     #[inline(always)]
@@ -112,6 +119,7 @@ impl Writer {
         unsafe { &mut *self.ctx.as_ptr() }
     }
 
+    #[inline(always)]
     pub(crate) fn mapping(&self) -> &Mapping {
         self.ctx().mapping()
     }
@@ -198,6 +206,7 @@ impl Writer {
     }
 
     /// Makes sure that the log has room for `entries` entries without long payloads.
+    #[inline(always)]
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
         if ctx.end.addr() - ctx.next.addr() < entries * 24 {
@@ -296,27 +305,39 @@ impl Writer {
         })
     }
 
-    /// Publishes a block that was reserved: from here it belongs to the section.
-    pub(crate) fn publish_reserved(&self, offset: u64, layout: Layout) -> Result {
+    /// Publishes a block that was reserved: from here it belongs to the section. It is of `class`, or
+    /// a span of `size` bytes.
+    #[inline(always)]
+    pub(crate) fn publish_reserved(
+        &self,
+        offset: u64,
+        class: Option<usize>,
+        size: usize,
+    ) -> Result {
         self.reserve(1)?;
         self.ctx_mut().note_raw(offset);
-        let mapping = self.mapping();
-        let slab = mapping.slab_of(offset);
-        let state = mapping.state(slab);
-        if state.is(SlabKind::Owned) {
-            self.append(EntryKind::Alloc, offset, &[]);
-            publish(mapping, offset, state.class());
-        } else {
-            let count = mapping.slabs_for(layout.size());
-            let claimed = u64::from(state.generation());
-            self.append(
-                EntryKind::AllocSpan,
-                offset,
-                &[count as u64 | claimed << 32],
-            );
-            mapping.publish_span(slab, count, layout.size());
+        match class {
+            Some(class) => {
+                self.append(EntryKind::Alloc, offset, &[]);
+                publish(self.mapping(), offset, class);
+            }
+            None => self.publish_reserved_span(offset, size),
         }
         Ok(())
+    }
+
+    #[cold]
+    fn publish_reserved_span(&self, offset: u64, size: usize) {
+        let mapping = self.mapping();
+        let slab = mapping.slab_of(offset);
+        let count = mapping.slabs_for(size);
+        let claimed = u64::from(mapping.state(slab).generation());
+        self.append(
+            EntryKind::AllocSpan,
+            offset,
+            &[count as u64 | claimed << 32],
+        );
+        mapping.publish_span(slab, count, size);
     }
 
     /// Tries again once what the dead left behind was reclaimed.
@@ -335,47 +356,50 @@ impl Writer {
     /// [`Writer::reserve`] rules out.
     #[inline]
     pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
+        let Some((block, state)) = self.mapping().block_at(offset) else {
+            return self.free_span(offset);
+        };
+        if !self.mapping().is_allocated(block) {
+            return Err(Error::DoubleFree { offset });
+        }
+        let ctx = self.ctx_mut();
+        if fresh && state.is_by(SlabKind::Owned, ctx.index()) {
+            let (body, magazines, mapping) = ctx.parts();
+            mapping.unpublish(block);
+            body.cache.put(mapping, magazines, offset, block.class);
+            return Ok(());
+        }
+        self.reserve(1)?;
+        self.append(EntryKind::Free, offset, &[]);
+        self.defer(offset, state);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_span(&self, offset: u64) -> Result {
         match self.mapping().find(offset)? {
-            Allocation::Block { block, state } => {
-                if !self.mapping().is_allocated(block) {
-                    return Err(Error::DoubleFree { offset });
-                }
-                let ctx = self.ctx_mut();
-                let (body, magazines, mapping) = ctx.parts();
-                if fresh && state.is_by(SlabKind::Owned, body.index) {
-                    mapping.unpublish(block);
-                    body.cache.put(mapping, magazines, offset, block.class);
-                    return Ok(());
-                }
-                self.defer(EntryKind::Free, offset, None)
-            }
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
-                self.defer(EntryKind::FreeSpan, offset, Some(state))
+                self.reserve(1)?;
+                self.append(EntryKind::FreeSpan, offset, &[state.0]);
+                self.defer(offset, state);
+                Ok(())
             }
-            Allocation::Span { .. } => Err(Error::DoubleFree { offset }),
+            _ => Err(Error::DoubleFree { offset }),
         }
     }
 
-    /// Leaves a free to the section's end.
-    fn defer(
-        &self,
-        kind: EntryKind,
-        offset: u64,
-        span: Option<crate::layout::SlabState>,
-    ) -> Result {
-        self.reserve(1)?;
-        match span {
-            Some(state) => self.append(kind, offset, &[state.0]),
-            None => self.append(kind, offset, &[]),
-        }
+    /// Leaves a free, whose entry is the log's last, to the section's end.
+    #[inline(always)]
+    fn defer(&self, offset: u64, state: SlabState) {
         let ctx = self.ctx_mut();
         let position = ctx.position().0;
+        ctx.frees = true;
         ctx.body_mut().frees.push(Deferred {
             position,
             offset,
-            span,
+            state,
         });
-        Ok(())
     }
 
     /// Makes a block longer where it lies, if there is room behind it. Says how long it is then.
@@ -410,7 +434,7 @@ impl Writer {
 #[inline(always)]
 pub(super) fn publish(mapping: &Mapping, offset: u64, class: usize) {
     let slab = mapping.slab_of(offset);
-    let state = crate::layout::SlabState::new(SlabKind::Owned, class, 0, 0);
+    let state = SlabState::new(SlabKind::Owned, class, 0, 0);
     mapping.publish(mapping.block_in(slab, state, offset));
     compiler_fence(SeqCst);
 }
@@ -502,6 +526,22 @@ impl Ctx {
     /// Takes an unpublished block, or `None` where only a span will do.
     #[inline(always)]
     pub(crate) fn take(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
+        match self.take_at_hand(layout) {
+            Some(taken) => Ok(Some(taken)),
+            None => self.take_slow(layout),
+        }
+    }
+
+    /// A block out of a magazine.
+    #[inline(always)]
+    fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
+        let class = self.magazines.class_for(layout)?;
+        Some((self.magazines.pop(class)?, class))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
         let (body, magazines, mapping) = self.parts();
         body.cache.take(mapping, magazines, layout)
     }
@@ -523,26 +563,47 @@ impl Ctx {
         Ok((head, count))
     }
 
-    /// Takes a block of any size, which is not published. Reclaims what the dead left behind, if
-    /// there is no other.
-    pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
-        self.try_reserve_block(layout).or_else(|error| {
+    /// Takes a block of any size, which is not published; with its class, unless it is a span.
+    /// Reclaims what the dead left behind, if there is no other.
+    #[inline(always)]
+    pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
+        match self.take_at_hand(layout) {
+            Some((offset, class)) => Ok((offset, Some(class))),
+            None => self.reserve_slow(layout),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_slow(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
+        self.try_reserve(layout).or_else(|error| {
             crate::journal::recover_all(self.mapping())?;
-            self.try_reserve_block(layout).map_err(|_| error)
+            self.try_reserve(layout).map_err(|_| error)
         })
     }
 
-    fn try_reserve_block(&mut self, layout: Layout) -> Result<u64> {
-        match self.take(layout)? {
-            Some((offset, _)) => Ok(offset),
+    fn try_reserve(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
+        match self.take_slow(layout)? {
+            Some((offset, class)) => Ok((offset, Some(class))),
             None => {
                 let (head, _) = self.claim_span(layout)?;
-                Ok(self.mapping().slab_at(head))
+                Ok((self.mapping().slab_at(head), None))
             }
         }
     }
 
+    /// Puts back what [`Ctx::reserve_block`] gave.
+    #[inline(always)]
+    pub(crate) fn put_back_reserved(&mut self, offset: u64, class: Option<usize>) {
+        let Some(class) = class else {
+            return self.put_back(offset);
+        };
+        let (body, magazines, mapping) = self.parts();
+        body.cache.put(mapping, magazines, offset, class);
+    }
+
     /// Puts back what was taken or claimed, and never published.
+    #[inline(never)]
     pub(crate) fn put_back(&mut self, offset: u64) {
         let (body, magazines, mapping) = self.parts();
         let slab = mapping.slab_of(offset);
