@@ -55,19 +55,34 @@ fn reserve<T>(arena: &Arena, layout: Layout) -> Result<Reserved<T>> {
     // SAFETY: C1.
     let own = unsafe { ctx.as_mut() };
     own.enter()?;
-    let taken = own.reserve_block(layout);
+    let (offset, class) = match own.take_at_hand(layout) {
+        Some((offset, class)) => (offset, class as u8),
+        None => reserve_slow(own, layout)?,
+    };
     own.leave();
-    let (offset, class) = taken?;
     own.count_reserved();
     Ok(Reserved {
         ctx,
         place: own.base().wrapping_add(offset as usize).cast(),
         offset,
         layout,
-        class: class.map_or(SPAN, |class| class as u8),
+        class,
         filled: false,
         target: PhantomData,
     })
+}
+
+/// What is not at hand; leaves the context if there is nothing.
+#[cold]
+#[inline(never)]
+fn reserve_slow(ctx: &mut Ctx, layout: Layout) -> Result<(u64, u8)> {
+    match ctx.reserve_block(layout) {
+        Ok((offset, class)) => Ok((offset, class.map_or(SPAN, |class| class as u8))),
+        Err(error) => {
+            ctx.leave();
+            Err(error)
+        }
+    }
 }
 
 impl<T> Reserved<T> {
@@ -203,14 +218,22 @@ pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
     // SAFETY: C1.
     let own = unsafe { ctx.as_mut() };
-    if !own.in_section() {
-        own.may_lock()?;
-        own.enter()?;
-        let freed = own.free_alone(offset);
-        own.leave();
-        if freed? {
-            return Ok(());
-        }
+    if own.in_section() {
+        return Writer::of(ctx).free(offset, false);
     }
+    own.may_lock()?;
+    own.enter()?;
+    let freed = own.free_alone(offset);
+    own.leave();
+    if freed? {
+        return Ok(());
+    }
+    free_in_section(ctx, offset)
+}
+
+/// What takes more than one store.
+#[cold]
+#[inline(never)]
+fn free_in_section(ctx: NonNull<Ctx>, offset: u64) -> Result {
     in_any_section(ctx, || Writer::of(ctx).free(offset, false))
 }

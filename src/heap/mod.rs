@@ -47,10 +47,12 @@ impl Mapping {
     /// The small block that begins at `offset`; allocated or not.
     #[inline(always)]
     pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {
+        let slab = self.slab_of(offset);
+        let (within, end) = (self.within(slab, offset), self.geometry().slab());
         let (block, state) = self.block_around(offset)?;
+        let size = classes::size_of_class(block.class);
         // The last bytes of a slab may be too few for a block.
-        let end = offset + classes::size_of_class(block.class) as u64;
-        let exact = self.offset_of_block(block) == offset && end <= self.slab_at(block.slab + 1);
+        let exact = block.index * size == within && within + size <= end;
         exact.then_some((block, state))
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Ctx {
     pub(super) inline: *mut u8,
     /// Which segment that is, as in a `LogPosition`.
     pub(super) segment: u64,
+    /// What the address in `next` is ahead of its `LogPosition`.
+    origin: u64,
     /// The range recorded last in this section: containers in it need no record of their own.
     pub(super) recorded: (usize, usize),
     /// The last section's number, as the slot has it.
@@ -75,6 +77,9 @@ pub(crate) struct Ctx {
     slot: *const Slot,
     /// The slot's number.
     index: usize,
+    /// What containers know the arena by, and what its hash tables hash with.
+    arena: u32,
+    seed: u64,
     body: *mut Body,
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
@@ -239,6 +244,8 @@ impl Ctx {
         this.mapping = Arc::as_ptr(&body.mapping);
         this.slot = slot;
         this.index = index;
+        this.arena = body.mapping.arena();
+        this.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
         this.len = body.mapping.len();
         this.body = Box::into_raw(body);
@@ -325,6 +332,18 @@ impl Ctx {
         self.base
     }
 
+    /// The part of the arena's id that containers carry.
+    #[inline(always)]
+    pub(crate) fn arena(&self) -> u32 {
+        self.arena
+    }
+
+    /// What the arena's hash tables hash with.
+    #[inline(always)]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Whether a section is open.
     #[inline(always)]
     pub(crate) fn in_section(&self) -> bool {
@@ -357,17 +376,21 @@ impl Ctx {
     /// How far the log is written.
     #[inline(always)]
     pub(super) fn position(&self) -> LogPosition {
-        let used = self.next.addr() - self.start.addr();
-        LogPosition(self.segment | used as u64)
+        LogPosition((self.next.addr() as u64).wrapping_sub(self.origin))
     }
 
     /// Sets the cursor to the log's begin.
     pub(super) fn rewind(&mut self) {
-        self.start = self.inline;
-        self.next = self.start;
-        // SAFETY: the end of the array.
-        self.end = unsafe { self.start.add(crate::layout::INLINE_LOG) };
-        self.segment = 0;
+        self.set_segment(0, self.inline, crate::layout::INLINE_LOG);
+    }
+
+    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`.
+    pub(super) fn set_segment(&mut self, segment: u64, start: *mut u8, size: usize) {
+        self.start = start;
+        self.next = start;
+        self.end = start.wrapping_add(size);
+        self.segment = segment;
+        self.origin = (start.addr() as u64).wrapping_sub(segment);
     }
 
     /// Keeps signal handlers out until [`Ctx::leave`].

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
+    layout::{LockWord, LogPosition, SlabKind, SlabState, WAITERS_BIT},
 };
 use std::{
     ptr::NonNull,
@@ -42,6 +42,7 @@ impl Ctx {
         compiler_fence(SeqCst);
     }
 
+    #[inline(always)]
     fn commit_frees(&mut self) {
         self.forget_recorded();
         compiler_fence(SeqCst);
@@ -70,11 +71,17 @@ impl Ctx {
     }
 
     /// The frees of a committed section, from the last to the first, and the end of its journal.
+    #[inline]
     pub(super) fn finish(&mut self) {
         let mut doubted = false;
         while let Some(free) = self.body_mut().frees.pop() {
-            if !self.free_own(free) {
-                doubted |= self.free_other(free);
+            let Deferred {
+                position,
+                offset,
+                state,
+            } = free;
+            if !self.free_own(offset, state) {
+                doubted |= self.free_other(position, offset, state);
             }
         }
         self.frees = false;
@@ -91,16 +98,15 @@ impl Ctx {
     /// One free of a block in an own slab: one store, which may be repeated. Says whether it is such
     /// a block.
     #[inline(always)]
-    fn free_own(&mut self, free: Deferred) -> bool {
-        if !free.state.is_by(SlabKind::Owned, self.index()) {
+    fn free_own(&mut self, offset: u64, state: SlabState) -> bool {
+        if !state.is_by(SlabKind::Owned, self.index()) {
             return false;
         }
         let (body, magazines, mapping) = self.parts();
-        let slab = mapping.slab_of(free.offset);
-        let block = mapping.block_in(slab, free.state, free.offset);
+        let block = mapping.block_in(mapping.slab_of(offset), state, offset);
         // One that the section freed twice is put back once.
         if mapping.unpublish(block) {
-            body.cache.put(mapping, magazines, free.offset, block.class);
+            body.cache.put(mapping, magazines, offset, block.class);
         }
         true
     }
@@ -108,25 +114,25 @@ impl Ctx {
     /// One free of a span, or of a block in a slab of others. Killed anywhere inside, recovery may
     /// repeat it (J9, J10). Says whether the slot's doubt word names it.
     #[inline(never)]
-    fn free_other(&mut self, free: Deferred) -> bool {
+    fn free_other(&mut self, position: u64, offset: u64, state: SlabState) -> bool {
         let (mapping, index) = (self.mapping(), self.index());
-        if free.state.is(SlabKind::Span) {
-            mapping.free_span(mapping.slab_of(free.offset), free.state, index);
+        if state.is(SlabKind::Span) {
+            mapping.free_span(mapping.slab_of(offset), state, index);
             return false;
         }
-        let Some((block, state)) = mapping.block_around(free.offset) else {
+        let Some((block, state)) = mapping.block_around(offset) else {
             return false;
         };
         if state.is_by(SlabKind::Owned, index) {
             // Adopted since.
-            self.free_own(Deferred { state, ..free });
+            self.free_own(offset, state);
             return false;
         }
         #[cfg(not(sharena_mutant = "no_doubt"))]
-        mapping.doubt(index).block.store(free.offset, Release);
+        mapping.doubt(index).block.store(offset, Release);
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
-        mapping.slot(index).done.store(free.position, Release);
+        mapping.slot(index).done.store(position, Release);
         compiler_fence(SeqCst);
         true
     }
@@ -165,9 +171,13 @@ impl Ctx {
     }
 
     /// Ends the unit and begins the next one without letting go of the locks.
+    #[inline(never)]
     pub(crate) fn commit_and_go_on(&mut self) {
-        if self.commit() {
+        if self.frees {
+            self.commit_frees();
             self.finish();
+        } else {
+            self.commit_all();
         }
     }
 

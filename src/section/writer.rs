@@ -59,8 +59,7 @@ impl Writer {
         let ctx = Ctx::find_last(header)?;
         // SAFETY: C1; the reference ends with this function.
         let own = unsafe { ctx.as_ref() };
-        let recorded =
-            own.stamp != 0 && header.stamp == own.stamp && header.arena == own.mapping().arena();
+        let recorded = own.stamp != 0 && header.stamp == own.stamp && header.arena == own.arena();
         recorded.then_some(Writer { ctx })
     }
 
@@ -132,7 +131,20 @@ impl Writer {
     /// The part of the arena's id that containers carry.
     #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
-        self.mapping().arena()
+        self.ctx().arena()
+    }
+
+    /// What the arena's hash tables hash with.
+    #[inline(always)]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.ctx().hash_seed()
+    }
+
+    /// Whether the section is still open, and this process's: not so in a forked child that has
+    /// inherited the writer.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.ctx().in_section()
     }
 
     /// The open section's stamp.
@@ -217,21 +229,21 @@ impl Writer {
 
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
-    fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+    fn append<const WORDS: usize>(&self, kind: EntryKind, offset: u64, payload: [u64; WORDS]) {
         let ctx = self.ctx_mut();
-        debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
-        for &word in payload {
-            // SAFETY: there is room, by contract.
-            unsafe { ctx.put_word(word) };
-        }
+        debug_assert!(ctx.end.addr() - ctx.next.addr() >= WORDS * 8 + 8);
         let entry = Entry {
             kind,
-            len: payload.len() * 8,
+            len: WORDS * 8,
             offset,
         };
-        // SAFETY: as above.
-        unsafe { ctx.put_word(entry.encode()) };
-        ctx.make_valid();
+        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            ctx.next.cast::<[u64; WORDS]>().write(payload);
+            let behind = ctx.next.add(WORDS * 8).cast::<u64>();
+            behind.write(entry.encode());
+            ctx.make_valid(behind.add(1).cast());
+        }
     }
 
     /// Gives the log another segment of at least `needed` bytes: a block that is never published.
@@ -249,14 +261,9 @@ impl Writer {
         stored.size.store(size as u64, Relaxed);
         stored.before.store(used as u64, Relaxed);
         compiler_fence(SeqCst);
-        ctx.segment = (number as u64 + 1) << 56;
-        // SAFETY: the block lies in the mapping and is `size` bytes long.
-        unsafe {
-            ctx.start = ctx.base().add(offset as usize);
-            ctx.next = ctx.start;
-            ctx.end = ctx.start.add(size);
-        }
-        ctx.make_valid();
+        let start = ctx.base().wrapping_add(offset as usize);
+        ctx.set_segment((number as u64 + 1) << 56, start, size);
+        ctx.make_valid(start);
         Ok(())
     }
 
@@ -275,7 +282,7 @@ impl Writer {
         };
         match taken {
             Some((offset, class)) => {
-                self.append(EntryKind::Alloc, offset, &[]);
+                self.append(EntryKind::Alloc, offset, []);
                 publish(self.mapping(), offset, class);
                 Ok(Allocated {
                     offset,
@@ -293,11 +300,7 @@ impl Writer {
         let (head, count) = self.or_reclaim(|| self.ctx().claim_span(layout))?;
         let offset = mapping.slab_at(head);
         let claimed = u64::from(mapping.state(head).generation());
-        self.append(
-            EntryKind::AllocSpan,
-            offset,
-            &[count as u64 | claimed << 32],
-        );
+        self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
         mapping.publish_span(head, count, layout.size());
         Ok(Allocated {
             offset,
@@ -318,7 +321,7 @@ impl Writer {
         self.ctx_mut().note_raw(offset);
         match class {
             Some(class) => {
-                self.append(EntryKind::Alloc, offset, &[]);
+                self.append(EntryKind::Alloc, offset, []);
                 publish(self.mapping(), offset, class);
             }
             None => self.publish_reserved_span(offset, size),
@@ -332,11 +335,7 @@ impl Writer {
         let slab = mapping.slab_of(offset);
         let count = mapping.slabs_for(size);
         let claimed = u64::from(mapping.state(slab).generation());
-        self.append(
-            EntryKind::AllocSpan,
-            offset,
-            &[count as u64 | claimed << 32],
-        );
+        self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
         mapping.publish_span(slab, count, size);
     }
 
@@ -370,7 +369,7 @@ impl Writer {
             return Ok(());
         }
         self.reserve(1)?;
-        self.append(EntryKind::Free, offset, &[]);
+        self.append(EntryKind::Free, offset, []);
         self.defer(offset, state);
         Ok(())
     }
@@ -381,7 +380,7 @@ impl Writer {
         match self.mapping().find(offset)? {
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
                 self.reserve(1)?;
-                self.append(EntryKind::FreeSpan, offset, &[state.0]);
+                self.append(EntryKind::FreeSpan, offset, [state.0]);
                 self.defer(offset, state);
                 Ok(())
             }
@@ -424,7 +423,7 @@ impl Writer {
         if !mapping.claim_behind(head, after - before, index) {
             return None;
         }
-        self.append(EntryKind::GrowSpan, offset, &[before as u64, after as u64]);
+        self.append(EntryKind::GrowSpan, offset, [before as u64, after as u64]);
         mapping.extend_span(head, before, after, bytes);
         Some(after << shift)
     }
@@ -452,30 +451,21 @@ impl Ctx {
             len,
             offset: (place.addr() - self.base().addr()) as u64,
         };
-        // SAFETY: by contract; the log and the arena's data do not overlap.
+        // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
+        // and so are entries.
         unsafe {
             ptr::copy_nonoverlapping(place, self.next, len);
-            self.next = self.next.add(len.next_multiple_of(8));
-            self.put_word(entry.encode());
-        }
-        self.make_valid();
-    }
-
-    /// # Safety
-    ///
-    /// There is room for a word.
-    #[inline(always)]
-    unsafe fn put_word(&mut self, word: u64) {
-        // SAFETY: by contract; segments are aligned to 8, and so are entries.
-        unsafe {
-            self.next.cast::<u64>().write(word);
-            self.next = self.next.add(8);
+            let behind = self.next.add(len.next_multiple_of(8));
+            behind.cast::<u64>().write(entry.encode());
+            self.make_valid(behind.add(8));
         }
     }
 
-    /// Makes everything up to the cursor valid, by one store. What the section writes comes later.
+    /// Makes everything up to the cursor's new place valid, by one store. What the section writes
+    /// comes later.
     #[inline(always)]
-    fn make_valid(&mut self) {
+    fn make_valid(&mut self, next: *mut u8) {
+        self.next = next;
         compiler_fence(SeqCst);
         self.slot().log.store(self.position().0, Release);
         compiler_fence(SeqCst);
@@ -534,7 +524,7 @@ impl Ctx {
 
     /// A block out of a magazine.
     #[inline(always)]
-    fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
+    pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
         let class = self.magazines.class_for(layout)?;
         Some((self.magazines.pop(class)?, class))
     }
@@ -565,17 +555,7 @@ impl Ctx {
 
     /// Takes a block of any size, which is not published; with its class, unless it is a span.
     /// Reclaims what the dead left behind, if there is no other.
-    #[inline(always)]
     pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
-        match self.take_at_hand(layout) {
-            Some((offset, class)) => Ok((offset, Some(class))),
-            None => self.reserve_slow(layout),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reserve_slow(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
         self.try_reserve(layout).or_else(|error| {
             crate::journal::recover_all(self.mapping())?;
             self.try_reserve(layout).map_err(|_| error)

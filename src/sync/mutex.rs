@@ -178,15 +178,26 @@ impl<T: Share> Mutex<T> {
     /// The guard of the lock, which was taken just now.
     #[inline(always)]
     fn guard(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
-        let guard = MutexGuard {
+        if self.header.poison.load(Relaxed) != 0 {
+            return self.give_up(ctx);
+        }
+        Ok(MutexGuard {
             mutex: self,
             ctx,
             panicking: thread::panicking(),
-        };
-        if self.header.poison.load(Relaxed) != 0 {
-            return Err(Error::Poisoned);
-        }
-        Ok(guard)
+        })
+    }
+
+    /// Lets go of a lock that is poisoned.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
+        drop(MutexGuard {
+            mutex: self,
+            ctx,
+            panicking: thread::panicking(),
+        });
+        Err(Error::Poisoned)
     }
 
     fn take(&self, ctx: &mut Ctx, patience: Patience, at: &'static Location<'static>) -> Result {
