@@ -15,6 +15,7 @@ pub mod ptr;
 mod section;
 pub mod share;
 pub mod sync;
+mod walk;
 
 pub use arena::{Arena, Frozen, Options, Report, Reserved, Root, RootInfo, Stats, Transaction};
 pub use error::{Error, Result};

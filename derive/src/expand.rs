@@ -19,6 +19,7 @@
 //!             p::Field { name: "symbol", offset: offset_of!(Self, symbol), of: p::node::<String> },
 //!         ] },
 //!     });
+//!     const UNLOGGED: bool = false || <u64 as Share>::UNLOGGED || <String as Share>::UNLOGGED;
 //! }
 //! impl p::MustNotImplDrop for Order {}      // in conflict with an `impl Drop for Order`
 //! const _: () = p::check::<Order>();        // if it has no parameters
@@ -60,7 +61,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             ));
         }
     };
-    Ok(implementation(input, &info))
+    Ok(implementation(input, &info, &unlogged(&input.data)))
 }
 
 fn check_generics(generics: &Generics) -> Result<()> {
@@ -84,7 +85,7 @@ fn check_fields<'a>(fields: impl Iterator<Item = &'a Field>) -> Result<()> {
 }
 
 /// The items that come out, around the description of the type.
-fn implementation(input: &DeriveInput, info: &TokenStream) -> TokenStream {
+fn implementation(input: &DeriveInput, info: &TokenStream, unlogged: &TokenStream) -> TokenStream {
     let name = &input.ident;
     let generics = with_bounds(&input.generics);
     let (parameters, arguments, conditions) = generics.split_for_impl();
@@ -107,12 +108,43 @@ fn implementation(input: &DeriveInput, info: &TokenStream) -> TokenStream {
         #[allow(deprecated)]
         unsafe impl #parameters ::sharena::Share for #name #arguments #conditions {
             const TYPE: ::sharena::__private::TypeInfo = #info;
+            const UNLOGGED: bool = #unlogged;
         }
 
         #no_drop
 
         #check
     }
+}
+
+/// Whether an `Unlogged` lies in the type. An enum must not have any: its tag would be put back
+/// after a death, and the fields would not.
+fn unlogged(data: &Data) -> TokenStream {
+    match data {
+        Data::Struct(data) => {
+            let fields = data.fields.iter().map(|field| is_unlogged(&field.ty));
+            quote!(false #(|| #fields)*)
+        }
+        Data::Enum(data) => {
+            let fields = data.variants.iter().flat_map(|variant| &variant.fields);
+            let checks = fields.map(|field| {
+                let is_unlogged = is_unlogged(&field.ty);
+                quote_spanned! {field.ty.span()=>
+                    ::core::assert!(
+                        !#is_unlogged,
+                        "an enum cannot hold an `Unlogged`: after a death its tag is put back, and \
+                         the fields would not be"
+                    );
+                }
+            });
+            quote!({ #(#checks)* false })
+        }
+        Data::Union(_) => quote!(false),
+    }
+}
+
+fn is_unlogged(of: &Type) -> TokenStream {
+    quote_spanned!(of.span()=> <#of as ::sharena::Share>::UNLOGGED)
 }
 
 /// The type's parameters, with `Share` required of the types among them.

@@ -12,7 +12,6 @@ mod raw;
 mod root;
 mod stats;
 mod transaction;
-mod walk;
 
 pub use check::{Problem, ProblemKind, Report, Unowned};
 pub use handle::Arena;

@@ -10,13 +10,14 @@
 //! - for thread-local variables: each block that is owned before must be owned inside behind, or
 //!   freed; and so must each new one. Else the process is aborted.
 
-use super::{Arena, walk};
+use super::Arena;
 use crate::{
     error::{Error, Result},
     mapping::Mapping,
     section::{self, Ctx},
     share::{Schema, Share},
     sync::{Mutex, MutexGuard},
+    walk,
 };
 use std::{
     collections::HashSet,

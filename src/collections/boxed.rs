@@ -119,7 +119,11 @@ impl<T: Share> Box<T> {
         let writer = self.open()?;
         let value = self.place(writer);
         writer.forget_locks_in(value, size_of::<T>());
-        raw::record_whole(writer, &mut self.header, size_of::<T>())?;
+        if T::UNLOGGED {
+            raw::record_lent(writer, &mut self.header, value, 1)?;
+        } else {
+            raw::record_whole(writer, &mut self.header, size_of::<T>())?;
+        }
         Ok((writer, value))
     }
 

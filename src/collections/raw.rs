@@ -10,6 +10,7 @@ use crate::{
     layout::{BufferHeader, marks},
     mapping,
     section::{self, Ctx, Writer},
+    share::Share,
 };
 use std::ptr::NonNull;
 
@@ -101,6 +102,22 @@ fn record_some(
 fn counted_with(header: &BufferHeader, len: usize) -> u32 {
     let units = (len.div_ceil(8) + 1).min(marks::COUNT as usize) as u32;
     ((header.marks & marks::COUNT) + units).min(marks::COUNT)
+}
+
+/// Records values of a type with [`Unlogged`](crate::share::Unlogged) parts in the buffer of an
+/// opened container, before they are lent. The other parts are recorded each time.
+#[cold]
+pub(crate) fn record_lent<T: Share>(
+    writer: Writer,
+    header: &mut BufferHeader,
+    place: *const T,
+    count: usize,
+) -> Result {
+    if header.marks & (marks::FRESH | marks::WHOLE) != 0 {
+        writer.forget_locks_in(place, count * size_of::<T>());
+        return Ok(());
+    }
+    writer.record_lent(place, count)
 }
 
 /// Notes that a piece of a buffer that is not fresh was recorded elsewhere.

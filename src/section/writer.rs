@@ -9,6 +9,7 @@ use crate::{
     heap::{Allocation, classes::size_of_class},
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind, SlabState},
     mapping::{self, Mapping},
+    share::Share,
 };
 use std::{
     alloc::Layout,
@@ -185,6 +186,36 @@ impl Writer {
         // SAFETY: there is room for the entry, and the caller names bytes of the arena.
         unsafe { ctx.append_undo(place.cast(), len) };
         ctx.recorded = (place.addr(), place.addr() + len);
+        Ok(())
+    }
+
+    /// Records values that are about to be lent as `&mut`: all but what is
+    /// [`Unlogged`](crate::share::Unlogged) in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_lent<T: Share>(&self, place: *const T, count: usize) -> Result {
+        if T::UNLOGGED {
+            return self.record_logged(place, count);
+        }
+        self.record(place, count * size_of::<T>())
+    }
+
+    #[cold]
+    fn record_logged<T: Share>(&self, place: *const T, count: usize) -> Result {
+        self.forget_locks_in(place, count * size_of::<T>());
+        let parts = crate::share::logged::<T>();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        for index in 0..count {
+            let value = place.wrapping_add(index).cast::<u8>();
+            for part in parts.iter() {
+                self.record(value.wrapping_add(part.start), part.len())?;
+            }
+        }
         Ok(())
     }
 

@@ -68,6 +68,7 @@ unsafe impl<T: Share, const N: usize> Share for [T; N] {
         elem: node::<T>,
         len: N,
     });
+    const UNLOGGED: bool = T::UNLOGGED;
 }
 
 // SAFETY: `repr(transparent)` around its only field.
@@ -81,6 +82,7 @@ unsafe impl<T: Share> Share for Wrapping<T> {
             of: node::<T>,
         }],
     });
+    const UNLOGGED: bool = T::UNLOGGED;
 }
 
 // SAFETY: no bytes, no alignment, no value of `T`.

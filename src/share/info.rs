@@ -348,6 +348,7 @@ impl<T: Drop> MustNotImplDrop for T {}
 /// Evaluates the description of `T`, and so the assertions in it.
 pub const fn check<T: Share>() {
     let _ = T::TYPE;
+    let _ = T::UNLOGGED;
 }
 
 /// Size and alignment of a field, for computing the layout of an enum.

@@ -6,6 +6,7 @@
 //! - [`Schema`] describes a type so that another program, built from other sources by another
 //!   compiler, can tell whether it means the same, and print values of types it does not know.
 //! - [`Store`] and [`Key`] say what can be put into a place of some type, and what finds it again.
+//! - [`Unlogged`] is for bulk data that need not be undone.
 //! - `Plain` and `Pod` (features `zerocopy` and `bytemuck`) let in the plain types of other
 //!   crates.
 //!
@@ -17,6 +18,7 @@ mod info;
 mod plain;
 mod schema;
 mod store;
+mod unlogged;
 
 #[doc(hidden)]
 pub use info::{
@@ -31,6 +33,9 @@ pub use schema::{
     FieldShape, MAX_DEPTH, Schema, Shape, Type, TypeIndex, VariantShape, decode, encode,
 };
 pub use store::{Key, Store};
+pub use unlogged::{AnyBytes, Unlogged};
+
+pub(crate) use unlogged::logged;
 
 /// A type whose values may lie in an arena, where every process that maps it can use them.
 ///
@@ -90,4 +95,8 @@ pub unsafe trait Share: Sized + 'static {
     /// What the type consists of.
     #[doc(hidden)]
     const TYPE: TypeInfo;
+
+    /// Whether an [`Unlogged`] lies in its values.
+    #[doc(hidden)]
+    const UNLOGGED: bool = false;
 }

@@ -29,6 +29,9 @@ macro_rules! wrapper {
             });
         }
 
+        // SAFETY: any bytes are a value, by the word of the same traits, which exclude ownership.
+        unsafe impl<T: $($bound +)+ Copy + 'static> super::AnyBytes for $name<T> {}
+
         impl<T> Deref for $name<T> {
             type Target = T;
 

@@ -249,7 +249,7 @@ impl<T: Share> Mutex<T> {
         }
         let value = self.value.get();
         match Writer::at(ptr::from_ref(self)) {
-            Ok(writer) => writer.record(value, size_of::<T>())?,
+            Ok(writer) => writer.record_lent(value, 1)?,
             Err(Error::NotInArena) => {}
             Err(error) => return Err(error),
         }
@@ -416,7 +416,7 @@ impl<T: Share> MutexGuard<'_, T> {
     #[inline(always)]
     fn record_here(&self) {
         let writer = Writer::of(self.ctx);
-        if let Err(error) = writer.record(self.mutex.value.get(), size_of::<T>()) {
+        if let Err(error) = writer.record_lent(self.mutex.value.get(), 1) {
             refuse(error);
         }
         self.mutex.header.stamp.store(writer.stamp(), Relaxed);

@@ -2,10 +2,10 @@
 
 use super::{Found, Unowned};
 use crate::{
-    arena::walk::Walk,
     heap::{Block, classes::size_of_class},
     layout::SlabKind,
     mapping::Mapping,
+    walk::Walk,
 };
 use std::{collections::HashSet, sync::atomic::Ordering::*};
 

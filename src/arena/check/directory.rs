@@ -2,12 +2,10 @@
 
 use super::{Found, Kind};
 use crate::{
-    arena::{
-        directory::{Entry, bucket_of},
-        walk::{Plan, Purpose, Walk},
-    },
+    arena::directory::{Entry, bucket_of},
     layout::{BUCKETS, Header},
     mapping::Mapping,
+    walk::{Plan, Purpose, Walk},
 };
 use std::{collections::HashSet, fmt, mem::offset_of, sync::atomic::Ordering::*};
 

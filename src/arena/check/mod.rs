@@ -17,17 +17,17 @@ mod report;
 mod slabs;
 mod slots;
 
-pub(super) use report::ProblemKind as Kind;
-pub use report::{Problem, ProblemKind, Report, Unowned};
+pub use crate::walk::ProblemKind;
+pub use report::{Problem, Report, Unowned};
 
-use super::{Arena, walk};
+use super::Arena;
 use crate::{
     journal,
     layout::{Header, Tag, WAITERS_BIT},
     mapping::{Access, Backing, Mapping},
+    walk::{self, Plan, ProblemKind as Kind, Visitor, Walk},
 };
 use std::{collections::HashSet, fmt, mem::offset_of, sync::atomic::Ordering::*};
-use walk::{Plan, Visitor, Walk};
 
 pub(super) fn check(arena: &Arena) -> Report {
     let mapping = arena.mapping();

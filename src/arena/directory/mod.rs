@@ -5,13 +5,15 @@
 //! which is void when the process has gone.
 
 mod create;
+mod empty;
 mod entry;
+mod rest;
 mod sweep;
 
 pub(super) use entry::{Entry, all_entries, bucket_of, count, user_cell};
 pub(super) use sweep::{has_orphans, sweep};
 
-use super::{Arena, Root, RootInfo, process, walk};
+use super::{Arena, Root, RootInfo, process};
 use crate::{
     error::{Error, Result},
     journal,
@@ -20,6 +22,7 @@ use crate::{
     section::{self, Ctx, Writer, in_any_section},
     share::{Schema, Share, encode},
     sync::{Internal, Taker},
+    walk,
 };
 use create::create;
 use entry::{LONGEST_NAME, bucket, entries};

@@ -1,8 +1,8 @@
 //! Freeing removed roots that nobody has any more.
 
-use super::{changing, entry::Entry};
+use super::{changing, empty::free_owned, entry::Entry, rest};
 use crate::{
-    arena::{Arena, open, walk},
+    arena::{Arena, open},
     error::{Error, Result},
     journal,
     mapping::{Access, Mapping},
@@ -72,7 +72,7 @@ fn sweep_list(writer: Writer, head: &AtomicU64) -> Result<bool> {
 /// Whether no section of the living has to do with the root any more.
 fn is_at_rest(mapping: &Mapping, entry: &Entry<'_>) -> bool {
     entry.schema().map_or(true, |schema| {
-        walk::is_at_rest(mapping, &schema, entry.value())
+        rest::is_at_rest(mapping, &schema, entry.value())
     })
 }
 
@@ -81,7 +81,7 @@ fn is_at_rest(mapping: &Mapping, entry: &Entry<'_>) -> bool {
 /// Where it fails or is killed, the root is still in its list, with what is left of its value.
 fn free_root(writer: Writer, link: &AtomicU64, entry: &Entry<'_>) -> Result {
     if let Ok(schema) = entry.schema() {
-        walk::free_owned(writer, &schema, entry.value(), || writer.commit_and_go_on())?;
+        free_owned(writer, &schema, entry.value(), || writer.commit_and_go_on())?;
     }
     writer.record(ptr::from_ref(link), 8)?;
     writer.reserve(3)?;

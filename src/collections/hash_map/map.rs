@@ -250,6 +250,9 @@ impl<K: Share, V: Share> HashMap<K, V> {
     #[inline(always)]
     pub(super) fn record_value(&mut self, bucket: usize) -> Result {
         let writer = self.open()?;
+        if V::UNLOGGED {
+            return self.record_lent(writer, bucket);
+        }
         storage::record_value::<K, V>(writer, &mut self.header, bucket)
     }
 
@@ -257,7 +260,17 @@ impl<K: Share, V: Share> HashMap<K, V> {
     #[inline(always)]
     pub(super) fn record_only_value(&mut self, bucket: usize) -> Result {
         let writer = self.open()?;
+        if V::UNLOGGED {
+            return self.record_lent(writer, bucket);
+        }
         storage::record_only_value::<K, V>(writer, &mut self.header, bucket)
+    }
+
+    /// The same for values with parts that are not recorded.
+    #[cold]
+    fn record_lent(&mut self, writer: Writer, bucket: usize) -> Result {
+        let value = storage::value_at::<K, V>(writer, &self.header, bucket);
+        raw::record_lent(writer, &mut self.header.buffer, value, 1)
     }
 
     /// The value in a full bucket, recorded so that it can be changed.

@@ -154,6 +154,12 @@ pub(super) fn record_only_value<K, V>(
     Ok(())
 }
 
+/// The value in a bucket of an opened map.
+pub(super) fn value_at<K, V>(writer: Writer, header: &MapHeader, bucket: usize) -> *const V {
+    let (from, _) = value_in::<K, V>(bucket);
+    start(writer, &header.buffer).wrapping_add(from).cast()
+}
+
 /// Where the value in a bucket begins, and its size.
 #[inline(always)]
 fn value_in<K, V>(bucket: usize) -> (usize, usize) {

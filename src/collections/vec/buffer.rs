@@ -78,6 +78,16 @@ impl<T: Share> Vec<T> {
         )
     }
 
+    /// Records elements before they are lent.
+    #[inline(always)]
+    pub(super) fn record_lent(&mut self, writer: Writer, elements: Range<usize>) -> Result {
+        if T::UNLOGGED {
+            let place = self.start(writer).wrapping_add(elements.start);
+            return raw::record_lent(writer, &mut self.header.buffer, place, elements.len());
+        }
+        self.record(writer, elements)
+    }
+
     #[inline(always)]
     #[track_caller]
     pub(super) fn record_or_panic(&mut self, writer: Writer, elements: Range<usize>) {
@@ -96,7 +106,7 @@ impl<T: Share> Vec<T> {
             writer.forget_locks_in(place, len);
             return Ok(());
         }
-        writer.record(place, len)?;
+        writer.record_lent(place, elements.len())?;
         raw::count_recorded(&mut self.header.buffer, len);
         Ok(())
     }

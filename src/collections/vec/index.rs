@@ -1,6 +1,6 @@
 //! Elements as `&mut`: only those that are asked for are recorded.
 
-use super::Vec;
+use super::{Vec, refuse};
 use crate::{section::Writer, share::Share};
 use std::{
     ops::{
@@ -107,7 +107,9 @@ impl<T: Share> Vec<T> {
             return unsafe { self.unrecorded_slice() };
         }
         let writer = self.open_or_panic();
-        self.record_or_panic(writer, elements);
+        if let Err(error) = self.record_lent(writer, elements) {
+            refuse(error);
+        }
         let len = self.len();
         // SAFETY: the caller changes only elements that were recorded just now.
         unsafe { self.slice_mut(writer, 0..len) }
@@ -152,7 +154,11 @@ impl<T: Share> Vec<T> {
             return Ok(unsafe { self.unrecorded_slice() });
         }
         let writer = self.open()?;
-        self.record_all(writer)?;
+        if T::UNLOGGED {
+            self.record_lent(writer, 0..self.len())?;
+        } else {
+            self.record_all(writer)?;
+        }
         let len = self.len();
         // SAFETY: all of them are recorded.
         Ok(unsafe { self.slice_mut(writer, 0..len) })

@@ -1,13 +1,12 @@
 //! The walk itself: a list of what is still to be done, and one step after the other.
 
 use super::{
-    Block, Plan, block_at, bytes,
+    Block, Kind, Plan, block_at, bytes,
     maps::Pairs,
     plan::{Look, Parts},
     reached::Reached,
 };
 use crate::{
-    arena::check::Kind,
     layout::FROZEN_TAG,
     mapping::Mapping,
     share::{Primitive, TypeIndex},
@@ -16,17 +15,17 @@ use std::{collections::HashMap, fmt};
 
 /// That a container owns a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::arena) struct Edge {
+pub(crate) struct Edge {
     /// Where the container lies.
-    pub(in crate::arena) header: u64,
+    pub(crate) header: u64,
     /// Bytes of its header.
-    pub(in crate::arena) header_size: u64,
+    pub(crate) header_size: u64,
     /// Where its block begins.
-    pub(in crate::arena) block: u64,
+    pub(crate) block: u64,
 }
 
 /// Who takes a walk.
-pub(in crate::arena) trait Visitor {
+pub(crate) trait Visitor {
     /// An owned block, which the walk goes into now.
     fn owned(&mut self, _edge: Edge) {}
 
@@ -51,9 +50,9 @@ pub(super) enum Job {
 }
 
 /// A walk over any number of values, which goes into each block once.
-pub(in crate::arena) struct Walk<'m, V> {
+pub(crate) struct Walk<'m, V> {
     pub(super) mapping: &'m Mapping,
-    pub(in crate::arena) visitor: V,
+    pub(crate) visitor: V,
     /// The blocks that were reached, and by whom.
     reached: Reached,
     /// Whether what makes no sense is told to the visitor: not behind raw pointers (W5).
@@ -64,7 +63,7 @@ pub(in crate::arena) struct Walk<'m, V> {
 }
 
 impl<'m, V: Visitor> Walk<'m, V> {
-    pub(in crate::arena) fn new(mapping: &'m Mapping, visitor: V) -> Self {
+    pub(crate) fn new(mapping: &'m Mapping, visitor: V) -> Self {
         Walk {
             mapping,
             visitor,
@@ -76,7 +75,7 @@ impl<'m, V: Visitor> Walk<'m, V> {
     }
 
     /// Whether the walk reached that block of that slab.
-    pub(in crate::arena) fn has_reached(&self, slab: usize, index: usize) -> bool {
+    pub(crate) fn has_reached(&self, slab: usize, index: usize) -> bool {
         self.reached.contains(slab, index)
     }
 
@@ -86,7 +85,7 @@ impl<'m, V: Visitor> Walk<'m, V> {
     }
 
     /// Walks over the value at `at`, which is of the plan's type `of`.
-    pub(in crate::arena) fn value(&mut self, plan: &Plan, of: TypeIndex, at: u64) {
+    pub(crate) fn value(&mut self, plan: &Plan, of: TypeIndex, at: u64) {
         self.push_values(plan, of, at, 1);
         while let Some(job) = self.jobs.pop() {
             match job {
@@ -134,12 +133,7 @@ impl<'m, V: Visitor> Walk<'m, V> {
 
     /// Notes that the block which begins at `offset` is owned, from `owner`; it must hold `needed`
     /// bytes. `None` if there is no such block, or if it was reached before.
-    pub(in crate::arena) fn reach(
-        &mut self,
-        owner: u64,
-        offset: u64,
-        needed: Option<u64>,
-    ) -> Option<Block> {
+    pub(crate) fn reach(&mut self, owner: u64, offset: u64, needed: Option<u64>) -> Option<Block> {
         let Some(block) = block_at(self.mapping, offset) else {
             self.wrong(
                 Kind::Dangling,

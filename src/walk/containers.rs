@@ -1,8 +1,7 @@
 //! The stored forms of containers and locks, read without trusting them; maps are in `maps`.
 
-use super::{Edge, Plan, Visitor, Walk, word};
+use super::{Edge, Kind, Plan, Visitor, Walk, word};
 use crate::{
-    arena::check::Kind,
     layout::{BufferHeader, LockWord, Stamp, Tag, VecHeader},
     mapping::Mapping,
     share::TypeIndex,
@@ -10,7 +9,7 @@ use crate::{
 use std::{mem::offset_of, sync::atomic::Ordering::*};
 
 /// Whether a slot can hold, or have held, a lock as `tag` says.
-pub(in crate::arena) fn check_holder(mapping: &Mapping, tag: Tag) -> Result<(), String> {
+pub(crate) fn check_holder(mapping: &Mapping, tag: Tag) -> Result<(), String> {
     let slots = mapping.geometry().slots;
     if tag.slot() >= slots {
         return Err(format!("the word {:#x}: there are {slots} slots", tag.0));

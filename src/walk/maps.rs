@@ -4,9 +4,8 @@
 //! group of them. Searches rely on what is checked here: that control bytes which stand for no
 //! bucket are *empty*, and that some bucket is.
 
-use super::{Edge, Plan, Visitor, Walk, bytes};
+use super::{Edge, Kind, Plan, Visitor, Walk, bytes};
 use crate::{
-    arena::check::Kind,
     collections::hash_map::stored::{DELETED, EMPTY, FEWEST_BUCKETS, capacity_of, control_len},
     layout::MapHeader,
     share::TypeIndex,

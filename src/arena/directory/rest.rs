@@ -1,11 +1,11 @@
 //! Whether nothing of a value that nobody has a handle of will be touched any more.
 
-use super::{Edge, Plan, Purpose, Visitor, Walk, block_at};
 use crate::{
     journal,
     layout::{FROZEN_TAG, Tag, WAITERS_BIT},
     mapping::Mapping,
     share::Schema,
+    walk::{Edge, Plan, Purpose, Visitor, Walk, block_at},
 };
 use std::{ops::Range, sync::atomic::Ordering::*};
 
@@ -17,7 +17,7 @@ use std::{ops::Range, sync::atomic::Ordering::*};
 ///
 /// Goes into no mutex but frozen ones: what lies in another is reached under its lock only, and so
 /// no permits are taken there.
-pub(in crate::arena) fn is_at_rest(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
+pub(super) fn is_at_rest(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
     let visitor = Rest {
         mapping,
         no_lock: true,

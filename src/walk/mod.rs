@@ -16,29 +16,31 @@
 
 mod containers;
 mod frozen;
+mod kind;
 mod maps;
 mod owned;
 mod plan;
 mod pointers;
 mod reached;
-mod rest;
 mod walker;
 
-pub(super) use containers::check_holder;
-pub(super) use frozen::is_frozen;
-pub(super) use owned::{free_owned, owned};
-pub(super) use plan::{Plan, Purpose};
-pub(super) use rest::is_at_rest;
-pub(super) use walker::{Edge, Visitor, Walk};
+pub(crate) use containers::check_holder;
+pub(crate) use frozen::is_frozen;
+pub use kind::ProblemKind;
+pub(crate) use owned::owned;
+pub(crate) use plan::{Plan, Purpose};
+pub(crate) use walker::{Edge, Visitor, Walk};
+
+use kind::ProblemKind as Kind;
 
 use crate::{heap::Allocation, layout::SlabKind, mapping::Mapping};
 
 /// A block that is given out, as the heap knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Block {
-    pub(super) offset: u64,
+pub(crate) struct Block {
+    pub(crate) offset: u64,
     /// All of its bytes may be used.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Its slab, how many blocks that has, and which of them it is.
     slab: usize,
     blocks: usize,
@@ -46,7 +48,7 @@ pub(super) struct Block {
 }
 
 /// The block that begins at `offset`, if it is given out.
-pub(super) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
+pub(crate) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
     let found = mapping.find(offset).ok()?;
     let size = mapping.usable_size(offset).ok()? as u64;
     let (slab, blocks, index) = match found {
@@ -63,7 +65,7 @@ pub(super) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
 }
 
 /// The block in which `offset` lies, if it is given out.
-pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
+pub(crate) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
     let slab = mapping.slab_of(offset);
     if offset < mapping.geometry().data_at || slab >= mapping.committed() {
         return None;
@@ -82,7 +84,7 @@ pub(super) fn block_around(mapping: &Mapping, offset: u64) -> Option<Block> {
 }
 
 /// The `N` bytes at `offset`, wherever it is in committed memory (W1).
-pub(super) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
+pub(crate) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u8; N]> {
     let place = mapping.address(offset, N)?;
     // SAFETY: checked to lie in committed memory (M2); bytes need no alignment. Volatile, since
     // others may change them: then torn bytes are read, which is fine for bytes.
@@ -90,6 +92,6 @@ pub(super) fn bytes<const N: usize>(mapping: &Mapping, offset: u64) -> Option<[u
 }
 
 /// The word at `offset`.
-pub(super) fn word(mapping: &Mapping, offset: u64) -> Option<u64> {
+pub(crate) fn word(mapping: &Mapping, offset: u64) -> Option<u64> {
     bytes(mapping, offset).map(u64::from_ne_bytes)
 }

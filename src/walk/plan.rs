@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 /// What a walk is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::arena) enum Purpose {
+pub(crate) enum Purpose {
     /// Finding blocks: what owns none is skipped.
     Blocks,
     /// The same, and every value that can be invalid is looked at.
@@ -57,7 +57,7 @@ pub(super) enum Look {
 }
 
 /// A schema, with what is to be done for each of its types.
-pub(in crate::arena) struct Plan {
+pub(crate) struct Plan {
     purpose: Purpose,
     sizes: Vec<(u64, u32)>,
     looks: Vec<Look>,
@@ -67,7 +67,7 @@ impl Plan {
     /// # Complexity
     ///
     /// Linear in the schema, times the depth of types in one another.
-    pub(in crate::arena) fn new(schema: &Schema, purpose: Purpose) -> Self {
+    pub(crate) fn new(schema: &Schema, purpose: Purpose) -> Self {
         let sizes = schema.types().iter().map(|of| (of.size, of.align));
         let looks = schema.types().iter().map(|of| look(of, purpose));
         let mut plan = Plan {

@@ -1,7 +1,11 @@
-//! Taking a value apart without knowing its type.
+//! Taking a root's value apart without knowing its type.
 
-use super::{Edge, Plan, Purpose, Visitor, Walk};
-use crate::{error::Result, mapping::Mapping, section::Writer, share::Schema};
+use crate::{
+    error::Result,
+    section::Writer,
+    share::Schema,
+    walk::{Edge, owned},
+};
 
 /// Log entries that one unit of [`free_owned`] makes at most, of up to 56 bytes: they fit into the
 /// slot, so that also a full arena can be emptied.
@@ -16,7 +20,7 @@ const UNIT: usize = 24;
 /// # Errors
 ///
 /// When a unit cannot be recorded: it is not begun then.
-pub(in crate::arena) fn free_owned(
+pub(super) fn free_owned(
     writer: Writer,
     schema: &Schema,
     value: u64,
@@ -32,19 +36,6 @@ pub(in crate::arena) fn free_owned(
         commit();
     }
     Ok(())
-}
-
-/// All blocks that the value owns, each after its owner's.
-pub(in crate::arena) fn owned(mapping: &Mapping, schema: &Schema, value: u64) -> Vec<Edge> {
-    struct Edges(Vec<Edge>);
-    impl Visitor for Edges {
-        fn owned(&mut self, edge: Edge) {
-            self.0.push(edge);
-        }
-    }
-    let mut walk = Walk::new(mapping, Edges(Vec::new()));
-    walk.value(&Plan::new(schema, Purpose::Blocks), 0, value);
-    walk.visitor.0
 }
 
 /// Frees a container's block, and leaves the container empty.

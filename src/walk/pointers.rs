@@ -5,19 +5,19 @@ use crate::share::TypeIndex;
 
 impl<V: Visitor> Walk<'_, V> {
     /// From here on nothing is wrong any more, and so many bytes may be walked over.
-    pub(in crate::arena) fn follow_leniently(&mut self, budget: u64) {
+    pub(crate) fn follow_leniently(&mut self, budget: u64) {
         self.strict = false;
         self.budget = budget;
     }
 
     /// Whether the bytes were not enough.
-    pub(in crate::arena) fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.budget == 0
     }
 
     /// Marks the block that a raw pointer leads into as reached, and walks over what lies there if
     /// it can be a value of the type `of`. Says whether there was a block for it.
-    pub(in crate::arena) fn behind_pointer(&mut self, plan: &Plan, to: u64, of: TypeIndex) -> bool {
+    pub(crate) fn behind_pointer(&mut self, plan: &Plan, to: u64, of: TypeIndex) -> bool {
         let Some(block) = block_around(self.mapping, to) else {
             return false;
         };

@@ -1,8 +1,7 @@
 //! Whether a value can be handed out where the memory is mapped for reading only.
 
-use super::{Plan, Purpose, Visitor, Walk};
+use super::{Kind, Plan, Purpose, Visitor, Walk};
 use crate::{
-    arena::check::Kind,
     layout::FROZEN_TAG,
     mapping::Mapping,
     share::{Builtin, Schema, Shape},
@@ -15,7 +14,7 @@ use std::fmt;
 /// Mutexes are looked at one by one: a frozen one stays so, and so does what is in it. Whatever else
 /// changes behind a shared reference is refused wherever the type has it. What raw pointers lead to
 /// is left to who follows them.
-pub(in crate::arena) fn is_frozen(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
+pub(crate) fn is_frozen(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
     let (mut has_mutex, mut has_other) = (false, false);
     visit_types(schema, |of| match &of.shape {
         Shape::Builtin {
