@@ -455,6 +455,7 @@ impl Arena {
     /// # Errors
     ///
     /// [`Error::Full`], [`Error::NoSpace`], [`Error::Layout`]; those of attaching.
+    #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<Reserved<u8>> {
         raw::alloc(self, layout)
     }
@@ -464,6 +465,7 @@ impl Arena {
     /// # Errors
     ///
     /// As [`alloc`](Arena::alloc).
+    #[inline]
     pub fn alloc_value<T: Share>(&self, value: T) -> Result<Reserved<T>> {
         raw::alloc_value(self, value)
     }
@@ -479,6 +481,7 @@ impl Arena {
     /// # Errors
     ///
     /// [`Error::ForeignPointer`], [`Error::DoubleFree`].
+    #[inline]
     pub unsafe fn dealloc<T>(&self, pointer: RelPtr<T>) -> Result {
         raw::dealloc(self, pointer.offset())
     }
@@ -622,6 +625,7 @@ impl Arena {
         super::normal::front_len(self.mapping.geometry())
     }
 
+    #[inline(always)]
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     layout::{BufferHeader, marks},
     mapping,
-    section::{self, Writer},
+    section::{self, Ctx, Writer},
     share::Share,
 };
 use std::ptr::NonNull;
@@ -160,6 +160,9 @@ pub(crate) fn free_buffer(writer: Writer, header: &mut BufferHeader) -> Result {
 /// If the container does not lie in the arena that its buffer is in.
 #[inline(always)]
 pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
+    if let Some((buffer, _)) = buffer_of_last(header) {
+        return buffer;
+    }
     match mapping::locate(header) {
         Some(located) if located.arena == header.arena => {
             // SAFETY: inside the mapping: an arena written by programs that keep the contract of
@@ -177,6 +180,9 @@ pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
 /// As [`buffer`].
 #[inline(always)]
 pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
+    if let Some(found) = buffer_of_last(header) {
+        return found;
+    }
     match mapping::locate(header) {
         Some(located) if located.arena == header.arena => {
             // SAFETY: as for `buffer`.
@@ -186,6 +192,20 @@ pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
         }
         _ => outside(header),
     }
+}
+
+/// The same in the arena whose context the thread used last: the fast path.
+#[inline(always)]
+fn buffer_of_last(header: &BufferHeader) -> Option<(NonNull<u8>, u64)> {
+    let ctx = Ctx::find_last(header)?;
+    // SAFETY: C1; the reference ends with this function.
+    let own = unsafe { ctx.as_ref() };
+    if own.arena() != header.arena {
+        return None;
+    }
+    // SAFETY: as for `buffer`.
+    let buffer = unsafe { NonNull::new_unchecked(own.base().add(header.offset as usize)) };
+    Some((buffer, own.hash_seed()))
 }
 
 #[cold]

@@ -25,8 +25,53 @@ const NONE: u32 = u32::MAX;
 #[repr(C)]
 pub(crate) struct Magazines {
     count: [u32; CLASSES],
+    /// How many blocks a magazine holds at most: no more than a slab does.
+    limit: [u32; CLASSES],
+    /// The largest size that has a class in this arena.
+    largest: usize,
     /// Offsets, the next one to give out last.
     blocks: [[u64; MAGAZINE]; CLASSES],
+}
+
+impl Magazines {
+    /// Gets wiped ones ready for an arena.
+    pub(crate) fn set_up(&mut self, mapping: &Mapping) {
+        self.largest = mapping.largest_small();
+        for (class, limit) in self.limit.iter_mut().enumerate() {
+            *limit = mapping.blocks_of(class).clamp(4, MAGAZINE) as u32;
+        }
+    }
+
+    /// The class of blocks for `layout`; `None` means a span.
+    #[inline(always)]
+    pub(crate) fn class_for(&self, layout: Layout) -> Option<usize> {
+        if layout.align() > 16 {
+            return class_aligned(layout.size(), layout.align())
+                .filter(|&class| size_of_class(class) <= self.largest);
+        }
+        // The last part tells the compiler what the tables hold.
+        (layout.size() <= self.largest).then(|| class_of(layout.size()) % CLASSES)
+    }
+
+    /// Takes a block out of a magazine, if there is one; it is not published yet.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, class: usize) -> Option<u64> {
+        let count = self.count[class].checked_sub(1)?;
+        self.count[class] = count;
+        Some(self.blocks[class][count as usize])
+    }
+
+    /// Puts a block into a magazine, unless that is full.
+    #[inline(always)]
+    fn push(&mut self, class: usize, offset: u64) -> bool {
+        let count = self.count[class];
+        if count >= self.limit[class] {
+            return false;
+        }
+        self.blocks[class][count as usize] = offset;
+        self.count[class] = count + 1;
+        true
+    }
 }
 
 /// A slab that this thread owns.
@@ -75,25 +120,15 @@ impl Cache {
         magazines: &mut Magazines,
         layout: Layout,
     ) -> Result<Option<(u64, usize)>> {
-        let class = if layout.align() <= 16 {
-            if layout.size() > mapping.largest_small() {
-                return Ok(None);
-            }
-            class_of(layout.size())
-        } else {
-            match class_aligned(layout.size(), layout.align()) {
-                Some(class) if size_of_class(class) <= mapping.largest_small() => class,
-                _ => return Ok(None),
-            }
+        let Some(class) = magazines.class_for(layout) else {
+            return Ok(None);
         };
-        let count = magazines.count[class] as usize;
-        if count == 0 {
+        loop {
+            if let Some(offset) = magazines.pop(class) {
+                return Ok(Some((offset, class)));
+            }
             self.refill(mapping, magazines, class)?;
-            return self.take(mapping, magazines, layout);
         }
-        magazines.count[class] = count as u32 - 1;
-        let offset = magazines.blocks[class][count - 1];
-        Ok(Some((offset, class)))
     }
 
     /// Puts a block of an own slab back, which is not published any more.
@@ -105,17 +140,11 @@ impl Cache {
         offset: u64,
         class: usize,
     ) {
-        if magazines.count[class] as usize >= Self::magazine_size(mapping, class) {
+        if !magazines.push(class, offset) {
             self.flush(mapping, magazines, class);
+            let pushed = magazines.push(class, offset);
+            debug_assert!(pushed, "there is room after a flush");
         }
-        let count = magazines.count[class] as usize;
-        magazines.blocks[class][count] = offset;
-        magazines.count[class] = count as u32 + 1;
-    }
-
-    /// A magazine holds no more than a slab does.
-    fn magazine_size(mapping: &Mapping, class: usize) -> usize {
-        mapping.blocks_of(class).clamp(4, MAGAZINE)
     }
 
     #[cold]
@@ -128,7 +157,7 @@ impl Cache {
             self.find_slab(mapping, magazines, class)?;
         }
         let place = *self.room[class].last().expect("a slab with room was found");
-        let wanted = (Self::magazine_size(mapping, class) / 2).max(1);
+        let wanted = (magazines.limit[class] as usize / 2).max(1);
         let blocks = mapping.blocks_of(class);
         let owned = &mut self.owned[place as usize];
         let mut got = 0;

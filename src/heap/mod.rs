@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) enum Allocation {
     /// A block in a slab of blocks.
-    Block { block: Block, state: SlabState },
+    Block(Block),
     /// The head of a span.
     Span { head: usize, state: SlabState },
 }
@@ -37,20 +37,37 @@ impl Mapping {
     /// # Errors
     ///
     /// [`Error::ForeignPointer`] if no allocation can begin there.
+    #[inline]
     pub(crate) fn find(&self, offset: u64) -> Result<Allocation> {
+        match self.block_at(offset) {
+            Some((block, _)) => Ok(Allocation::Block(block)),
+            None => self.find_span(offset),
+        }
+    }
+
+    /// The small block that begins at `offset`; allocated or not.
+    #[inline(always)]
+    pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {
+        let slab = self.slab_of(offset);
+        let (within, end) = (self.within(slab, offset), self.geometry().slab());
+        let (block, state) = self.block_around(offset)?;
+        let size = classes::size_of_class(block.class);
+        // The last bytes of a slab may be too few for a block.
+        let exact = block.index * size == within && within + size <= end;
+        exact.then_some((block, state))
+    }
+
+    /// As [`Mapping::find`], for what is no small block.
+    #[cold]
+    #[inline(never)]
+    fn find_span(&self, offset: u64) -> Result<Allocation> {
         let foreign = Error::ForeignPointer { offset };
         let slab = self.slab_of(offset);
-        if offset < self.geometry().data_at || slab >= self.committed() {
+        if slab >= self.committed() {
             return Err(foreign);
         }
         let state = self.state(slab);
         match state.kind() {
-            Some(SlabKind::Owned | SlabKind::Abandoned) => {
-                let block = self.block_in(slab, state, offset);
-                self.begins_at(block, offset)
-                    .then_some(Allocation::Block { block, state })
-                    .ok_or(foreign)
-            }
             Some(SlabKind::Span | SlabKind::Freeing) if self.slab_at(slab) == offset => {
                 Ok(Allocation::Span { head: slab, state })
             }
@@ -65,9 +82,11 @@ impl Mapping {
     }
 
     /// The small block in which `offset` lies, if it lies in a slab of blocks.
+    #[inline(always)]
     pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
+        // What lies before the data is beyond the last slab, too.
         let slab = self.slab_of(offset);
-        if offset < self.geometry().data_at || slab >= self.committed() {
+        if slab >= self.committed() {
             return None;
         }
         let state = self.state(slab);
@@ -78,7 +97,7 @@ impl Mapping {
     /// The bytes that the allocation at `offset` holds, if it is allocated.
     pub(crate) fn usable_size(&self, offset: u64) -> Result<usize> {
         match self.find(offset)? {
-            Allocation::Block { block, .. } if self.is_allocated(block) => {
+            Allocation::Block(block) if self.is_allocated(block) => {
                 Ok(classes::size_of_class(block.class))
             }
             Allocation::Span { head, state } if state.is(SlabKind::Span) => {

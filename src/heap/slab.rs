@@ -59,12 +59,11 @@ impl Mapping {
     /// The block of `slab` at `offset`, whose state is `state`.
     #[inline(always)]
     pub(crate) fn block_in(&self, slab: usize, state: SlabState, offset: u64) -> Block {
-        let within = (offset - self.slab_at(slab)) as usize;
         let class = state.class();
         Block {
             slab,
             class,
-            index: index_of(within, class),
+            index: index_of(self.within(slab, offset), class),
         }
     }
 
@@ -75,6 +74,13 @@ impl Mapping {
         block.index < self.blocks_of(block.class) && self.offset_of_block(block) == offset
     }
 
+    /// How far behind the begin of its slab an offset is.
+    #[inline(always)]
+    pub(crate) fn within(&self, slab: usize, offset: u64) -> usize {
+        debug_assert_eq!(slab, self.slab_of(offset));
+        offset.wrapping_sub(self.geometry().data_at) as usize & (self.geometry().slab() - 1)
+    }
+
     /// The offset of a block.
     #[inline(always)]
     pub(crate) fn offset_of_block(&self, block: Block) -> u64 {
@@ -82,24 +88,23 @@ impl Mapping {
     }
 
     /// Whether the block is given out.
+    #[inline(always)]
     pub(crate) fn is_allocated(&self, block: Block) -> bool {
-        let bitmaps = self.bitmaps(block.slab);
-        let published = bitmaps.published[block.word()].load(Acquire);
-        let remote = bitmaps.remote[block.word()].load(Acquire);
-        published & !remote & block.bit() != 0
+        let (published, remote) = self.words(block.slab, block.word());
+        published.load(Acquire) & !remote.load(Acquire) & block.bit() != 0
     }
 
     /// Marks a block as given out. Only for the slab's owner.
     #[inline(always)]
     pub(crate) fn publish(&self, block: Block) {
-        let word = self.published_word(block.slab, block.word());
+        let (word, _) = self.words(block.slab, block.word());
         word.store(word.load(Relaxed) | block.bit(), Release);
     }
 
     /// Marks a block as free. Only for the slab's owner. Says whether it was given out.
     #[inline(always)]
     pub(crate) fn unpublish(&self, block: Block) -> bool {
-        let word = self.published_word(block.slab, block.word());
+        let (word, _) = self.words(block.slab, block.word());
         let old = word.load(Relaxed);
         word.store(old & !block.bit(), Release);
         old & block.bit() != 0

@@ -77,6 +77,7 @@ impl SlabState {
         (self.0 >> 8 & 0xff_ffff) as usize
     }
 
+    #[inline(always)]
     pub(crate) fn is(self, kind: SlabKind) -> bool {
         self.0 as u8 == kind as u8
     }
@@ -87,15 +88,18 @@ impl SlabState {
     }
 
     /// Whether the word says that `slot` is at work on the slab in the way of `kind`.
+    #[inline(always)]
     pub(crate) fn is_by(self, kind: SlabKind, slot: usize) -> bool {
         self.is(kind) && self.slot() == slot
     }
 
     /// The class, 0..32 whatever the word says.
+    #[inline(always)]
     pub(crate) const fn class(self) -> usize {
         (self.0 >> 8 & 0x1f) as usize
     }
 
+    #[inline(always)]
     pub(crate) const fn slot(self) -> usize {
         (self.0 >> 16 & 0xffff) as usize
     }

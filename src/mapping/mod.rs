@@ -40,6 +40,11 @@ pub enum Access {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     geometry: Geometry,
+    /// The first slab's bitmap of published blocks.
+    published: NonNull<AtomicU64>,
+    /// Bytes from there to the next slab's, and to this slab's bitmap of remote frees.
+    stride: usize,
+    bitmap: usize,
     id: u64,
     hash_seed: u64,
     access: Access,
@@ -83,9 +88,14 @@ impl Mapping {
         let base = NonNull::new(map.as_mut_ptr()).expect("a map is never at address 0");
         // SAFETY: by contract there is a header, and the page was checked by the caller.
         let header = unsafe { base.cast::<Header>().as_ref() };
+        let published = geometry.bits_at as usize + size_of::<SlabBits>();
         Mapping {
             base,
             geometry,
+            // SAFETY: inside the map, as the geometry's places are.
+            published: unsafe { base.add(published) }.cast(),
+            stride: Geometry::stride(geometry.slab_shift),
+            bitmap: Geometry::bitmap_bytes(geometry.slab_shift),
             id: header.id,
             hash_seed: header.hash_seed,
             access,
@@ -115,6 +125,7 @@ impl Mapping {
     }
 
     /// The part of the id that containers carry.
+    #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
         self.id as u32
     }
@@ -135,10 +146,12 @@ impl Mapping {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn handles(&self) -> &AtomicUsize {
         &self.handles
     }
 
+    #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: there is a header at the base, M1; its plain fields never change once the arena
         // is visible, its others are atomic.
@@ -197,7 +210,7 @@ impl Mapping {
     }
 
     /// The slabs that have memory behind them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn committed(&self) -> usize {
         (self.header().committed.load(Acquire) as usize).min(self.geometry.slabs)
     }
@@ -239,17 +252,16 @@ impl Mapping {
         }
     }
 
-    /// One word of a slab's bitmap of published blocks: the fast path's short way.
+    /// One word of each of a slab's bitmaps: the fast path's short way.
     #[inline(always)]
-    pub(crate) fn published_word(&self, slab: usize, word: usize) -> &AtomicU64 {
-        let shift = self.geometry.slab_shift;
-        debug_assert!(slab < self.committed() && word < Geometry::bitmap_bytes(shift) / 8);
-        let at = self.geometry.bits_at as usize
-            + slab * Geometry::stride(shift)
-            + size_of::<SlabBits>()
-            + word * 8;
-        // SAFETY: as for `bitmaps`.
-        unsafe { self.stored(at as u64) }
+    pub(crate) fn words(&self, slab: usize, word: usize) -> (&AtomicU64, &AtomicU64) {
+        debug_assert!(slab < self.committed() && word * 8 < self.bitmap);
+        // SAFETY: as for `bitmaps`; the second lies behind the first.
+        unsafe {
+            let published = self.published.byte_add(slab * self.stride + word * 8);
+            let remote = published.byte_add(self.bitmap);
+            (published.as_ref(), remote.as_ref())
+        }
     }
 
     /// The slab in which a data offset lies; may be beyond the last one.

@@ -37,10 +37,17 @@ fn attach_at(address: usize) -> Result<NonNull<Ctx>> {
 }
 
 /// The calling thread's context in an arena; makes one if need be.
+#[inline(always)]
 pub(crate) fn attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
-    if let Some(ctx) = Ctx::find(mapping.base()) {
-        return Ok(ctx);
+    match Ctx::find(mapping.base()) {
+        Some(ctx) => Ok(ctx),
+        None => attach_new(mapping),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn attach_new(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
     if mapping.access() != Access::ReadWrite {
         return Err(Error::ReadOnly);
     }
@@ -110,10 +117,35 @@ pub(crate) fn detach_current(mapping: &Mapping) {
     if let Some(ctx) = Ctx::find(mapping.base()) {
         // SAFETY: C1.
         let own = unsafe { ctx.as_ref() };
-        if !own.in_section() && !own.busy && !own.holds_permits() {
+        if !own.in_section() && !own.busy && !own.holds_permits() && own.reserved == 0 {
             detach(ctx);
         }
     }
+}
+
+impl Ctx {
+    /// Counts a reserved block, which keeps the context (C1).
+    #[inline(always)]
+    pub(crate) fn count_reserved(&mut self) {
+        self.reserved += 1;
+    }
+
+    /// A reserved block has gone. Says whether it was what kept the context: the last one, and there
+    /// are no handles.
+    #[inline(always)]
+    pub(crate) fn reserved_gone(&mut self) -> bool {
+        self.reserved -= 1;
+        self.reserved == 0 && self.mapping().handles().load(Relaxed) == 0
+    }
+}
+
+/// Detaches a context that nothing keeps any more.
+#[cold]
+#[inline(never)]
+pub(crate) fn leave_unused(ctx: NonNull<Ctx>) {
+    // SAFETY: C1; the reference ends with this statement.
+    let mapping = unsafe { ctx.as_ref() }.mapping_kept();
+    detach_current(&mapping);
 }
 
 /// The reverse of attaching: permits, slabs, generation, life word, claim (R6).

@@ -3,17 +3,22 @@
 //! In a forked child the context is all zeroes: its range is empty, so no address lies in it, and
 //! the child attaches anew. So one comparison serves to find the arena and to notice a fork.
 
-use super::{doom::Dooms, held::Held};
+use super::{
+    doom::Dooms,
+    held::{Held, LockKind},
+};
 use crate::{
     error::{Error, Result},
     heap::{Cache, Magazines},
-    layout::{LogPosition, SlabState, Slot, Stamp, Tag},
+    layout::{LockWord, LogPosition, SlabState, Slot, Stamp, Tag},
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
     share::Schema,
 };
 use std::{
     cell::Cell,
+    mem::offset_of,
+    panic::Location,
     ptr::{self, NonNull},
     rc::Rc,
     sync::{Arc, atomic::Ordering::*},
@@ -30,34 +35,56 @@ pub(crate) struct Ctx {
     pub(super) tag: u64,
     /// The open section's stamp; 0 until it records something.
     pub(super) stamp: u64,
-    /// Live write guards, and sections that have no guard (`root_with` and the like).
+    /// Live write guards, and sections that have no guard (`root_with` and the like). Together with
+    /// the four behind it one word: see [`Ctx::flags`].
     pub(super) guards: u32,
+    /// Inside an operation: set while a signal handler must keep out.
+    pub(super) busy: bool,
+    /// Whether the unit may have several locks: from its scope's begin to its end.
+    pub(super) plural: bool,
+    /// Whether the thread has other contexts.
+    pub(super) others: bool,
+    /// Whether the section has frees to do after commit.
+    pub(super) frees: bool,
     /// Nesting of `Arena::section`.
     pub(super) scopes: u32,
     /// Locks whose guards have gone, but which are held to the end of the scope.
     pub(super) retained: u32,
     /// Whether the thread was panicking when the scope was opened.
     pub(super) opened_in_panic: bool,
-    /// Whether the unit may have several locks: from its scope's begin to its end.
-    pub(super) plural: bool,
     /// Whether locks of the unit have moved.
     pub(super) moved: bool,
     /// Whether the unit is a transaction, which takes its locks in its own way.
     pub(super) transaction: bool,
     /// Raw locks that the thread holds.
     pub(super) raw_locks: u32,
-    /// Inside an operation: set while a signal handler must keep out.
-    pub(super) busy: bool,
+    /// Blocks that a [`crate::Reserved`] of this thread has.
+    pub(super) reserved: u32,
+    /// The lock of a unit that can have only one; null if there is none.
+    pub(super) single: *const LockWord,
+    pub(super) single_kind: Option<&'static LockKind>,
+    pub(super) single_at: Option<&'static Location<'static>>,
     /// The next free byte of the log, the end of its segment, and the segment's begin.
     pub(super) next: *mut u8,
     pub(super) end: *mut u8,
     pub(super) start: *mut u8,
+    /// The begin of the log in the slot.
+    pub(super) inline: *mut u8,
     /// Which segment that is, as in a `LogPosition`.
     pub(super) segment: u64,
+    /// What the address in `next` is ahead of its `LogPosition`.
+    origin: u64,
     /// The range recorded last in this section: containers in it need no record of their own.
     pub(super) recorded: (usize, usize),
+    /// The last section's number, as the slot has it.
+    serial: u64,
     mapping: *const Mapping,
     slot: *const Slot,
+    /// The slot's number.
+    index: usize,
+    /// What containers know the arena by, and what its hash tables hash with.
+    arena: u32,
+    seed: u64,
     body: *mut Body,
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
@@ -71,7 +98,10 @@ pub(super) struct Body {
     pub(super) cache: Cache,
     /// Blocks to free after commit, with the log position behind their entry.
     pub(super) frees: Vec<Deferred>,
+    /// The locks of a unit that may have several.
     pub(super) held: Vec<Held>,
+    /// The types of the containers among the frees, in order.
+    pub(super) doomed: Vec<Rc<Schema>>,
     /// Types of which containers were doomed.
     pub(super) dooms: Dooms,
     /// Blocks that a transaction published without an owner.
@@ -83,21 +113,19 @@ pub(super) struct Body {
     _pages: Wiped,
 }
 
+/// The state of what is not a block: a container to be taken apart, whose type is next in
+/// [`Body::doomed`].
+pub(super) const DOOMED: SlabState = SlabState(0);
+
 /// A free that waits for commit.
 pub(super) struct Deferred {
     /// Behind its entry; 0 if the log had no room for one.
     pub(super) position: u64,
     pub(super) offset: u64,
-    pub(super) what: What,
-}
-
-/// What is to be freed after commit.
-pub(super) enum What {
-    Block,
-    /// With the exact state of its head.
-    Span(SlabState),
-    /// A container whose header was copied to the offset, with all that it owns.
-    Container(Rc<Schema>),
+    /// What its slab was when the free was decided: of a span's head the exact word. A slab of this
+    /// slot's stays so (H5), others may change hands. [`DOOMED`] for a container, whose header was
+    /// copied to the offset.
+    pub(super) state: SlabState,
 }
 
 thread_local! {
@@ -107,7 +135,25 @@ thread_local! {
     static FIRST: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
 }
 
+/// [`Ctx::flags`] of a section with one guard, which has no frees to do.
+pub(super) const ONE_GUARD: u64 = 1;
+/// In [`Ctx::flags`]: there are other contexts.
+pub(super) const OTHERS: u64 = 1 << 48;
+
+static_assertions::const_assert_eq!(offset_of!(Ctx, guards) % 8, 0);
+static_assertions::const_assert_eq!(offset_of!(Ctx, others), offset_of!(Ctx, guards) + 6);
+static_assertions::const_assert_eq!(offset_of!(Ctx, frees), offset_of!(Ctx, guards) + 7);
+
 impl Ctx {
+    /// `guards`, `busy`, `plural`, `others` and `frees` in one word, so that the fast paths ask for
+    /// all of them at once. 0 in a forked child.
+    #[inline(always)]
+    pub(super) fn flags(&self) -> u64 {
+        let first = ptr::from_ref(self).wrapping_byte_add(offset_of!(Ctx, guards));
+        // SAFETY: eight aligned bytes of this context, all of them fields without padding.
+        unsafe { first.cast::<u64>().read() }
+    }
+
     /// The calling thread's context of the arena in which `place` lies, if it has one.
     #[inline(always)]
     pub(crate) fn find<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
@@ -121,7 +167,7 @@ impl Ctx {
 
     /// The same, but only if it is the context used last.
     #[inline(always)]
-    pub(super) fn find_last<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
+    pub(crate) fn find_last<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
         let current = NonNull::new(CURRENT.get())?;
         // SAFETY: C1.
         unsafe { current.as_ref() }
@@ -157,10 +203,13 @@ impl Ctx {
         })
     }
 
-    /// Whether the thread has no other context.
-    #[inline(always)]
-    pub(super) fn is_only(&self) -> bool {
-        self.next_ctx.is_null() && FIRST.get().cast_const() == ptr::from_ref(self)
+    /// Tells all contexts of the thread whether there are others.
+    fn tell_all() {
+        let several = Self::all().nth(1).is_some();
+        for mut ctx in Self::all() {
+            // SAFETY: C1, and no other reference to a context lives here.
+            unsafe { ctx.as_mut() }.others = several;
+        }
     }
 
     /// Forgets contexts of the process that this one was forked from: a wiped one has no range.
@@ -199,8 +248,9 @@ impl Ctx {
             index,
             cache: Cache::new(index),
             frees: Vec::new(),
-            held: Vec::with_capacity(8),
+            held: Vec::new(),
             raw: Vec::new(),
+            doomed: Vec::new(),
             dooms: Dooms::default(),
             segments: Vec::new(),
             life,
@@ -214,12 +264,19 @@ impl Ctx {
         this.tag = tag.0;
         this.mapping = Arc::as_ptr(&body.mapping);
         this.slot = slot;
+        this.index = index;
+        this.arena = body.mapping.arena();
+        this.seed = body.mapping.hash_seed();
+        this.magazines.set_up(&body.mapping);
         this.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
+        this.serial = this.slot().serial.load(Relaxed);
+        this.inline = (&raw const this.slot().inline).cast::<u8>().cast_mut();
         this.rewind();
         FIRST.set(ctx);
         CURRENT.set(ctx);
+        Self::tell_all();
         // SAFETY: not null.
         unsafe { NonNull::new_unchecked(ctx) }
     }
@@ -246,6 +303,7 @@ impl Ctx {
             }
         }
         CURRENT.set(FIRST.get());
+        Self::tell_all();
         body
     }
 
@@ -280,8 +338,9 @@ impl Ctx {
         unsafe { (&mut *self.body, &mut self.magazines, &*self.mapping) }
     }
 
+    #[inline(always)]
     pub(crate) fn index(&self) -> usize {
-        self.body().index
+        self.index
     }
 
     #[inline(always)]
@@ -292,6 +351,18 @@ impl Ctx {
     #[inline(always)]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base
+    }
+
+    /// The part of the arena's id that containers carry.
+    #[inline(always)]
+    pub(crate) fn arena(&self) -> u32 {
+        self.arena
+    }
+
+    /// What the arena's hash tables hash with.
+    #[inline(always)]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.seed
     }
 
     /// Whether a section is open.
@@ -315,8 +386,10 @@ impl Ctx {
     }
 
     /// The number is stored before its first use, and never goes back (J2).
+    #[inline(always)]
     fn new_stamp(&mut self) {
-        let serial = self.slot().serial.load(Relaxed).wrapping_add(1);
+        let serial = self.serial.wrapping_add(1);
+        self.serial = serial;
         self.slot().serial.store(serial, Release);
         self.stamp = Stamp::new(self.index(), serial).0;
     }
@@ -324,18 +397,21 @@ impl Ctx {
     /// How far the log is written.
     #[inline(always)]
     pub(super) fn position(&self) -> LogPosition {
-        let used = self.next.addr() - self.start.addr();
-        LogPosition(self.segment | used as u64)
+        LogPosition((self.next.addr() as u64).wrapping_sub(self.origin))
     }
 
     /// Sets the cursor to the log's begin.
     pub(super) fn rewind(&mut self) {
-        let inline: *const u8 = (&raw const self.slot().inline).cast();
-        self.start = inline.cast_mut();
-        self.next = self.start;
-        // SAFETY: the end of the array.
-        self.end = unsafe { self.start.add(crate::layout::INLINE_LOG) };
-        self.segment = 0;
+        self.set_segment(0, self.inline, crate::layout::INLINE_LOG);
+    }
+
+    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`.
+    pub(super) fn set_segment(&mut self, segment: u64, start: *mut u8, size: usize) {
+        self.start = start;
+        self.next = start;
+        self.end = start.wrapping_add(size);
+        self.segment = segment;
+        self.origin = (start.addr() as u64).wrapping_sub(segment);
     }
 
     /// Keeps signal handlers out until [`Ctx::leave`].

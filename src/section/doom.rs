@@ -5,7 +5,7 @@
 
 use super::{
     Ctx, Writer,
-    ctx::{Deferred, What},
+    ctx::{DOOMED, Deferred},
 };
 use crate::{
     journal,
@@ -69,7 +69,7 @@ impl Writer {
         if with_schema {
             words.extend(of.bytes.chunks(8).map(word));
         }
-        self.append(EntryKind::Doom, 0, &words);
+        self.append_words(EntryKind::Doom, 0, &words);
         self.ctx_mut().note_doomed(payload, &of, schema);
         true
     }
@@ -118,16 +118,21 @@ impl Ctx {
         body.frees.push(Deferred {
             position,
             offset: payload + offset_of!(Doom, header) as u64,
-            what: What::Container(of.schema.clone()),
+            state: DOOMED,
         });
+        body.doomed.push(of.schema.clone());
+        self.frees = true;
     }
 
     /// Takes apart a container that the committed section doomed.
     #[cold]
-    pub(super) fn bury(&mut self, header: u64, schema: &Schema, position: u64) {
+    pub(super) fn bury(&mut self, header: u64, position: u64) {
+        let Some(schema) = self.body_mut().doomed.pop() else {
+            return;
+        };
         let mapping = self.mapping_kept();
         let slot = self.index();
-        journal::bury(&mapping, slot, header, schema, |block| {
+        journal::bury(&mapping, slot, header, &schema, |block| {
             self.free_buried(block)
         });
         mapping.slot(slot).done.store(position, Release);

@@ -2,12 +2,12 @@
 
 use super::{
     Ctx,
-    ctx::{Deferred, What},
+    ctx::{DOOMED, Deferred, ONE_GUARD, OTHERS},
     held::Held,
 };
 use crate::{
     error::Result,
-    layout::{LockWord, LogPosition, SlabKind, WAITERS_BIT},
+    layout::{LockWord, LogPosition, SlabKind, SlabState, WAITERS_BIT},
     mutant::{self, Mutant},
 };
 use std::{
@@ -22,25 +22,43 @@ impl Ctx {
     /// Commits: what the section did is there to stay. One store. Says whether frees are left.
     #[inline(always)]
     pub(super) fn commit(&mut self) -> bool {
-        let position = self.position();
-        if position.0 == 0 {
-            return false;
+        if self.frees {
+            self.commit_frees();
+            return true;
         }
+        self.commit_all();
+        false
+    }
+
+    /// Commits a section that has nothing to free.
+    #[inline(always)]
+    fn commit_all(&mut self) {
+        if self.next == self.inline {
+            return;
+        }
+        self.forget_recorded();
+        compiler_fence(SeqCst);
+        self.slot().log.store(0, Release);
+        self.rewind_kept();
+        compiler_fence(SeqCst);
+    }
+
+    #[inline(always)]
+    fn commit_frees(&mut self) {
+        self.forget_recorded();
+        compiler_fence(SeqCst);
+        self.slot().done.store(0, Relaxed);
+        compiler_fence(SeqCst);
+        let committed = self.position().0 | LogPosition::COMMITTED;
+        self.slot().log.store(committed, Release);
+        compiler_fence(SeqCst);
+    }
+
+    /// What was recorded belongs to no section any more.
+    #[inline(always)]
+    pub(super) fn forget_recorded(&mut self) {
         self.stamp = 0;
-        self.recorded = (0, 0);
-        let frees = !self.body().frees.is_empty();
-        compiler_fence(SeqCst);
-        if frees {
-            self.slot().done.store(0, Relaxed);
-            compiler_fence(SeqCst);
-            let committed = position.0 | LogPosition::COMMITTED;
-            self.slot().log.store(committed, Release);
-        } else {
-            self.slot().log.store(0, Release);
-            self.rewind_kept();
-        }
-        compiler_fence(SeqCst);
-        frees
+        self.recorded.1 = 0;
     }
 
     /// Sets the cursor back, and gives back most of what a long section needed.
@@ -48,22 +66,23 @@ impl Ctx {
     pub(super) fn rewind_kept(&mut self) {
         if self.segment != 0 {
             self.drop_segments(KEPT_SEGMENTS);
+            self.rewind();
         }
-        self.rewind();
+        self.next = self.inline;
     }
 
     /// The frees of a committed section, from the last to the first, and the end of its journal.
+    #[inline]
     pub(super) fn finish(&mut self) {
-        let mut frees = std::mem::take(&mut self.body_mut().frees);
-        while let Some(free) = frees.pop() {
-            self.free_now(free);
+        let mut doubted = false;
+        while let Some(free) = self.body_mut().frees.pop() {
+            doubted |= self.free_now(free);
         }
-        self.body_mut().frees = frees;
+        self.frees = false;
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
-        let doubt = &self.mapping().doubt(self.index()).block;
-        if doubt.load(Relaxed) != 0 {
-            doubt.store(0, Release);
+        if doubted {
+            self.mapping().doubt(self.index()).block.store(0, Release);
         }
         self.body_mut().dooms.forget_places();
         self.rewind_kept();
@@ -71,51 +90,112 @@ impl Ctx {
         body.cache.release_emptied(mapping);
     }
 
-    /// One free. Killed anywhere inside, recovery may repeat it (J9, J10).
-    pub(super) fn free_now(&mut self, free: Deferred) {
+    /// One free. Says whether the slot's doubt word names it.
+    #[inline(always)]
+    pub(super) fn free_now(&mut self, free: Deferred) -> bool {
+        let Deferred {
+            position,
+            offset,
+            state,
+        } = free;
+        !self.free_own(offset, state) && self.free_other(position, offset, state)
+    }
+
+    /// One free of a block in an own slab: one store, which may be repeated. Says whether it is such
+    /// a block.
+    #[inline(always)]
+    fn free_own(&mut self, offset: u64, state: SlabState) -> bool {
+        if !state.is_by(SlabKind::Owned, self.index()) {
+            return false;
+        }
         let (body, magazines, mapping) = self.parts();
-        match free.what {
-            What::Block => {}
-            What::Span(exact) => {
-                mapping.free_span(mapping.slab_of(free.offset), exact, body.index);
-                mutant::here("a block was freed");
-                return;
-            }
-            What::Container(schema) => {
-                self.bury(free.offset, &schema, free.position);
-                return;
-            }
+        let block = mapping.block_in(mapping.slab_of(offset), state, offset);
+        // One that the section freed twice is put back once.
+        if mapping.unpublish(block) {
+            body.cache.put(mapping, magazines, offset, block.class);
         }
-        let Some((block, state)) = mapping.block_around(free.offset) else {
-            return;
+        true
+    }
+
+    /// One free of a span, or of a block in a slab of others. Killed anywhere inside, recovery may
+    /// repeat it (J9, J10). Says whether the slot's doubt word names it.
+    #[inline(never)]
+    fn free_other(&mut self, position: u64, offset: u64, state: SlabState) -> bool {
+        if state == DOOMED {
+            self.bury(offset, position);
+            return false;
+        }
+        let (mapping, index) = (self.mapping(), self.index());
+        if state.is(SlabKind::Span) {
+            mapping.free_span(mapping.slab_of(offset), state, index);
+            mutant::here("a block was freed");
+            return false;
+        }
+        let Some((block, state)) = mapping.block_around(offset) else {
+            return false;
         };
-        if !mapping.begins_at(block, free.offset) {
-            return;
+        if !mapping.begins_at(block, offset) {
+            return false;
         }
-        if state.is_by(SlabKind::Owned, body.index) {
-            // One that the section freed twice is put back once.
-            if mapping.unpublish(block) {
-                body.cache.put(mapping, magazines, free.offset, block.class);
-            }
-            return;
+        if state.is_by(SlabKind::Owned, index) {
+            // Adopted since.
+            self.free_own(offset, state);
+            return false;
         }
-        let index = body.index;
         if !mutant::is(Mutant::NoDoubt) {
-            mapping.doubt(index).block.store(free.offset, Release);
+            mapping.doubt(index).block.store(offset, Release);
         }
         mapping.free_remotely(block, state);
         compiler_fence(SeqCst);
         mutant::here("a block was freed");
-        if free.position != 0 && !mutant::is(Mutant::NoDone) {
-            mapping.slot(index).done.store(free.position, Release);
+        if position != 0 && !mutant::is(Mutant::NoDone) {
+            mapping.slot(index).done.store(position, Release);
             compiler_fence(SeqCst);
         }
+        true
+    }
+
+    /// Frees a block in an own slab where no section is open: one store, so no journal. Says whether
+    /// it is such a block.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::DoubleFree`] if it is one that is not given out.
+    #[inline(always)]
+    pub(crate) fn free_alone(&mut self, offset: u64) -> Result<bool> {
+        debug_assert!(!self.in_section());
+        let index = self.index();
+        let (body, magazines, mapping) = self.parts();
+        let Some((block, state)) = mapping.block_at(offset) else {
+            return Ok(false);
+        };
+        if !state.is_by(SlabKind::Owned, index) {
+            return Ok(false);
+        }
+        if !mapping.is_allocated(block) {
+            return Err(crate::Error::DoubleFree { offset });
+        }
+        mapping.unpublish(block);
+        body.cache.put(mapping, magazines, offset, block.class);
+        body.cache.release_emptied(mapping);
+        Ok(true)
+    }
+
+    /// Publishes a reserved block where no section is open: one store, so no journal.
+    #[inline(always)]
+    pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) {
+        debug_assert!(!self.in_section());
+        super::writer::publish(self.mapping(), offset, class);
     }
 
     /// Ends the unit and begins the next one without letting go of the locks.
+    #[inline(never)]
     pub(crate) fn commit_and_go_on(&mut self) {
-        if self.commit() {
+        if self.frees {
+            self.commit_frees();
             self.finish();
+        } else {
+            self.commit_all();
         }
     }
 
@@ -123,6 +203,26 @@ impl Ctx {
     /// the lock is retained to the unit's end.
     #[inline(always)]
     pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
+        if self.flags() & !OTHERS != ONE_GUARD {
+            return self.guard_dropped_slow(word);
+        }
+        // A signal handler finds a section until all is done.
+        if mutant::is(Mutant::ReleaseFirst) {
+            crate::sync::release(word);
+            mutant::here("between release and commit");
+        }
+        self.commit_all();
+        if !mutant::is(Mutant::ReleaseFirst) {
+            mutant::here("between commit and release");
+            crate::sync::release(word);
+        }
+        self.single = std::ptr::null();
+        compiler_fence(SeqCst);
+        self.guards = 0;
+    }
+
+    #[inline(never)]
+    fn guard_dropped_slow(&mut self, word: &LockWord) {
         if !self.is_own() {
             // A guard of the process that this one was forked from: it is still held there.
             return;
@@ -138,7 +238,7 @@ impl Ctx {
             mutant::here("between release and commit");
         }
         let frees = self.commit();
-        self.body_mut().held.pop();
+        self.single = std::ptr::null();
         if !mutant::is(Mutant::ReleaseFirst) {
             mutant::here("between commit and release");
             crate::sync::release(word);
@@ -270,7 +370,7 @@ impl Ctx {
     fn poison_held(&mut self) {
         let this = NonNull::from(&mut *self);
         let certain = self.certain();
-        let words: Vec<_> = self.body().held.iter().map(|held| held.word).collect();
+        let words: Vec<_> = self.held().map(|held| held.word).collect();
         // The others lie in the value of one of these, which is poisoned if that was written.
         for word in words.into_iter().take(certain) {
             // SAFETY: only mutexes are held, and their word is the begin of their header (L1); these
@@ -292,10 +392,13 @@ impl Ctx {
         if !self.is_own() {
             return;
         }
+        let busy = std::mem::replace(&mut self.busy, true);
         self.guards -= 1;
         if self.guards | self.scopes == 0 && self.commit() {
             self.finish();
         }
+        compiler_fence(SeqCst);
+        self.busy = busy;
     }
 }
 

@@ -6,9 +6,15 @@ use crate::{
     layout::LockWord,
     share::{Schema, Share, TypeRef, node},
 };
-use std::{any::TypeId, panic::Location};
+use std::{
+    any::TypeId,
+    panic::Location,
+    ptr,
+    sync::atomic::{Ordering::*, compiler_fence},
+};
 
 /// A lock that the section took.
+#[derive(Clone, Copy)]
 pub(super) struct Held {
     pub(super) word: *const LockWord,
     /// Whether its guard lives; otherwise it is retained to the end of the unit.
@@ -58,7 +64,7 @@ impl Ctx {
     /// [`Error::OtherArena`] while the thread has a section in another arena.
     #[inline(always)]
     pub(crate) fn may_lock(&self) -> Result {
-        if self.guards | self.scopes == 0 && self.is_only() {
+        if self.guards | self.scopes == 0 && !self.others {
             return Ok(());
         }
         self.may_lock_another()
@@ -84,24 +90,76 @@ impl Ctx {
 
     /// What a word that bears this thread's tag means.
     pub(crate) fn taken(&self, word: *const LockWord) -> Taken {
-        match self.body().held.iter().find(|held| held.word == word) {
+        match self.held().find(|held| held.word == word) {
             Some(held) if held.guarded => Taken::Guarded,
             Some(_) => Taken::Retained,
             None => Taken::No,
         }
     }
 
-    /// Notes a lock whose word bears this thread's tag now.
+    /// The locks of the section, in the order in which they were taken.
+    pub(super) fn held(&self) -> impl Iterator<Item = Held> {
+        let single = self.single_kind.zip(self.single_at).map(|(kind, at)| Held {
+            word: self.single,
+            guarded: true,
+            kind,
+            at,
+        });
+        let single = single.filter(|held| !held.word.is_null());
+        single.into_iter().chain(self.body().held.iter().copied())
+    }
+
+    /// Takes a lock that is free where the thread has no section, and one context only.
+    ///
+    /// It is noted before it is taken: from there on a signal handler finds a section.
     #[inline(always)]
+    pub(crate) fn take_single(
+        &mut self,
+        word: &LockWord,
+        kind: &'static LockKind,
+        at: &'static Location<'static>,
+    ) -> bool {
+        if self.flags() != 0 {
+            return false;
+        }
+        self.hold_single(word, kind, at);
+        compiler_fence(SeqCst);
+        let taken = word
+            .0
+            .compare_exchange(0, self.tag, Acquire, Relaxed)
+            .is_ok();
+        if !taken {
+            self.single = ptr::null();
+            self.guards = 0;
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn hold_single(
+        &mut self,
+        word: *const LockWord,
+        kind: &'static LockKind,
+        at: &'static Location<'static>,
+    ) {
+        self.guards = 1;
+        self.single = word;
+        self.single_kind = Some(kind);
+        self.single_at = Some(at);
+    }
+
+    /// Notes a lock whose word bears this thread's tag now.
     pub(crate) fn hold(
         &mut self,
         word: *const LockWord,
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) {
-        if self.plural {
-            self.forget_where(|other| other == word);
+        if !self.plural {
+            debug_assert_eq!(self.guards, 0);
+            return self.hold_single(word, kind, at);
         }
+        self.forget_where(|other| other == word);
         self.guards += 1;
         self.body_mut().held.push(Held {
             word,
@@ -132,7 +190,11 @@ impl Ctx {
     /// Forgets the lock taken last: its word will not be released, or already was.
     pub(crate) fn forget_guard(&mut self) {
         self.guards -= 1;
-        self.body_mut().held.pop();
+        if self.plural {
+            self.body_mut().held.pop();
+        } else {
+            self.single = ptr::null();
+        }
     }
 
     /// Whether the section holds other locks than the one of its only guard.
@@ -162,11 +224,10 @@ impl Ctx {
     /// in whose value others may lie, and that one. Plain code with a `&mut` to that value may have
     /// moved the others, or put something else in their place.
     pub(super) fn certain(&self) -> usize {
-        let held = &self.body().held;
-        match held.len() {
-            0 | 1 => held.len(),
-            len => held
-                .iter()
+        match self.held().count() {
+            len @ (0 | 1) => len,
+            len => self
+                .held()
                 .position(|held| (held.kind.encloses)())
                 .map_or(len, |first| first + 1),
         }
@@ -175,8 +236,8 @@ impl Ctx {
     /// The locks of the section that are certainly where they were taken, with what they protect. All
     /// others of the section lie in these.
     pub(crate) fn locked(&self) -> impl Iterator<Item = (u64, Schema)> {
-        let held = &self.body().held[..self.certain()];
-        held.iter().map(|held| {
+        let held = self.held().take(self.certain());
+        held.map(|held| {
             let offset = self.mapping().offset_of(held.word).unwrap_or(0);
             (offset, (held.kind.schema)())
         })
@@ -191,8 +252,8 @@ impl Ctx {
     /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some
     /// are, or while it builds a value.
     pub(crate) fn may_move_locks(&self) -> bool {
-        let held = &self.body().held;
-        self.guards != 0 && (held.is_empty() || held.iter().any(|held| (held.kind.encloses)()))
+        let none = self.held().next().is_none();
+        self.guards != 0 && (none || self.held().any(|held| (held.kind.encloses)()))
     }
 
     /// Counts a raw lock, which is no part of a section, but names the slot's generation too.
@@ -208,7 +269,7 @@ impl Ctx {
     /// Where each lock that the thread holds was taken.
     pub(crate) fn held_locks(&self) -> String {
         let mut text = String::new();
-        for held in &self.body().held {
+        for held in self.held() {
             let offset = self.mapping().offset_of(held.word).unwrap_or(0);
             text += &format!("\n  the lock at offset {offset:#x}, taken at {}", held.at);
         }

@@ -13,7 +13,7 @@ mod nested;
 mod undo;
 mod writer;
 
-pub(crate) use attach::{attach, attached, detach_current};
+pub(crate) use attach::{attach, attached, detach_current, leave_unused};
 pub(crate) use ctx::Ctx;
 pub(crate) use end::in_any_section;
 pub(crate) use held::{LockKind, Taken};

@@ -4,7 +4,7 @@
 //! way, entry by entry, so that a kill in the midst leaves the rest to recovery. What comes on top is
 //! what the living have and the dead do not: blocks go back to the thread's cache.
 
-use super::{Ctx, ctx::What};
+use super::{Ctx, ctx::DOOMED};
 use crate::{
     error::{Error, Result},
     journal::{self, LogReader, Undone},
@@ -87,9 +87,10 @@ impl Ctx {
         self.slot().log.store(0, Release);
         let body = self.body_mut();
         body.frees.clear();
+        body.doomed.clear();
         body.dooms.forget_places();
-        self.stamp = 0;
-        self.recorded = (0, 0);
+        self.frees = false;
+        self.forget_recorded();
         self.rewind_kept();
         self.release_all();
         let (body, _, mapping) = self.parts();
@@ -98,6 +99,7 @@ impl Ctx {
     }
 
     /// Notes a block that nothing owns from the first.
+    #[inline(always)]
     pub(super) fn note_raw(&mut self, offset: u64) {
         if self.transaction {
             self.body_mut().raw.push(offset);
@@ -106,16 +108,15 @@ impl Ctx {
 
     /// The blocks that the section will free.
     pub(crate) fn freed(&self) -> HashSet<u64> {
+        let body = self.body();
+        let mut types = body.doomed.iter();
         let mut freed = HashSet::new();
-        for free in &self.body().frees {
-            match &free.what {
-                What::Container(schema) => {
-                    let owned = walk::owned(self.mapping(), schema, free.offset);
-                    freed.extend(owned.into_iter().map(|edge| edge.block));
-                }
-                What::Block | What::Span(_) => {
-                    freed.insert(free.offset);
-                }
+        for free in &body.frees {
+            if free.state != DOOMED {
+                freed.insert(free.offset);
+            } else if let Some(schema) = types.next() {
+                let owned = walk::owned(self.mapping(), schema, free.offset);
+                freed.extend(owned.into_iter().map(|edge| edge.block));
             }
         }
         freed

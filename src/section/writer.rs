@@ -2,12 +2,12 @@
 
 use super::{
     Ctx,
-    ctx::{Body, Deferred, What},
+    ctx::{Body, Deferred},
 };
 use crate::{
     error::{Error, Result},
     heap::{Allocation, classes::size_of_class},
-    layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind},
+    layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind, SlabState},
     mapping::{self, Mapping},
     mutant::{self, Mutant},
     share::Share,
@@ -61,8 +61,7 @@ impl Writer {
         let ctx = Ctx::find_last(header)?;
         // SAFETY: C1; the reference ends with this function.
         let own = unsafe { ctx.as_ref() };
-        let recorded =
-            own.stamp != 0 && header.stamp == own.stamp && header.arena == own.mapping().arena();
+        let recorded = own.stamp != 0 && header.stamp == own.stamp && header.arena == own.arena();
         recorded.then_some(Writer { ctx })
     }
 
@@ -94,8 +93,15 @@ impl Writer {
     }
 
     /// The section of a context that is known to have one.
+    #[inline(always)]
     pub(crate) fn of(ctx: NonNull<Ctx>) -> Self {
         Writer { ctx }
+    }
+
+    /// Whether it is the section of that context.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, ctx: NonNull<Ctx>) -> bool {
+        self.ctx == ctx
     }
 
     #[inline(always)]
@@ -114,6 +120,7 @@ impl Writer {
         unsafe { &mut *self.ctx.as_ptr() }
     }
 
+    #[inline(always)]
     pub(crate) fn mapping(&self) -> &Mapping {
         self.ctx().mapping()
     }
@@ -126,7 +133,20 @@ impl Writer {
     /// The part of the arena's id that containers carry.
     #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
-        self.mapping().arena()
+        self.ctx().arena()
+    }
+
+    /// What the arena's hash tables hash with.
+    #[inline(always)]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.ctx().hash_seed()
+    }
+
+    /// Whether the section is still open, and this process's: not so in a forked child that has
+    /// inherited the writer.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.ctx().in_section()
     }
 
     /// The open section's stamp.
@@ -240,6 +260,7 @@ impl Writer {
     }
 
     /// Makes sure that the log has room for `entries` entries without long payloads.
+    #[inline(always)]
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
         if ctx.end.addr() - ctx.next.addr() < entries * 24 {
@@ -250,21 +271,40 @@ impl Writer {
 
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
-    pub(super) fn append(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+    fn append<const WORDS: usize>(&self, kind: EntryKind, offset: u64, payload: [u64; WORDS]) {
+        let ctx = self.ctx_mut();
+        debug_assert!(ctx.end.addr() - ctx.next.addr() >= WORDS * 8 + 8);
+        let entry = Entry {
+            kind,
+            len: WORDS * 8,
+            offset,
+        };
+        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            ctx.next.cast::<[u64; WORDS]>().write(payload);
+            let behind = ctx.next.add(WORDS * 8).cast::<u64>();
+            behind.write(entry.encode());
+            ctx.make_valid(behind.add(1).cast());
+        }
+    }
+
+    /// Appends an entry with any number of words, for which there is room.
+    pub(super) fn append_words(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
         let ctx = self.ctx_mut();
         debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
-        for &word in payload {
-            // SAFETY: there is room, by contract.
-            unsafe { ctx.put_word(word) };
-        }
         let entry = Entry {
             kind,
             len: payload.len() * 8,
             offset,
         };
-        // SAFETY: as above.
-        unsafe { ctx.put_word(entry.encode()) };
-        ctx.make_valid();
+        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            let words = ctx.next.cast::<u64>();
+            ptr::copy_nonoverlapping(payload.as_ptr(), words, payload.len());
+            let behind = words.add(payload.len());
+            behind.write(entry.encode());
+            ctx.make_valid(behind.add(1).cast());
+        }
     }
 
     /// Gives the log another segment of at least `needed` bytes: a block that is never published.
@@ -282,14 +322,9 @@ impl Writer {
         stored.size.store(size as u64, Relaxed);
         stored.before.store(used as u64, Relaxed);
         compiler_fence(SeqCst);
-        ctx.segment = (number as u64 + 1) << 56;
-        // SAFETY: the block lies in the mapping and is `size` bytes long.
-        unsafe {
-            ctx.start = ctx.base().add(offset as usize);
-            ctx.next = ctx.start;
-            ctx.end = ctx.start.add(size);
-        }
-        ctx.make_valid();
+        let start = ctx.base().wrapping_add(offset as usize);
+        ctx.set_segment((number as u64 + 1) << 56, start, size);
+        ctx.make_valid(start);
         Ok(())
     }
 
@@ -311,7 +346,7 @@ impl Writer {
                 if mutant::is(Mutant::PublishFirst) {
                     publish(self.mapping(), offset, class);
                 }
-                self.append(EntryKind::Alloc, offset, &[]);
+                self.append(EntryKind::Alloc, offset, []);
                 publish(self.mapping(), offset, class);
                 Ok(Allocated {
                     offset,
@@ -329,11 +364,7 @@ impl Writer {
         let (head, count) = self.or_reclaim(|| self.ctx().claim_span(layout))?;
         let offset = mapping.slab_at(head);
         let claimed = u64::from(mapping.state(head).generation());
-        self.append(
-            EntryKind::AllocSpan,
-            offset,
-            &[count as u64 | claimed << 32],
-        );
+        self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
         mapping.publish_span(head, count, layout.size());
         Ok(Allocated {
             offset,
@@ -341,27 +372,35 @@ impl Writer {
         })
     }
 
-    /// Publishes a block that was reserved: from here it belongs to the section.
-    pub(crate) fn publish_reserved(&self, offset: u64, layout: Layout) -> Result {
+    /// Publishes a block that was reserved: from here it belongs to the section. It is of `class`, or
+    /// a span of `size` bytes.
+    #[inline(always)]
+    pub(crate) fn publish_reserved(
+        &self,
+        offset: u64,
+        class: Option<usize>,
+        size: usize,
+    ) -> Result {
         self.reserve(1)?;
         self.ctx_mut().note_raw(offset);
-        let mapping = self.mapping();
-        let slab = mapping.slab_of(offset);
-        let state = mapping.state(slab);
-        if state.is(SlabKind::Owned) {
-            self.append(EntryKind::Alloc, offset, &[]);
-            publish(mapping, offset, state.class());
-        } else {
-            let count = mapping.slabs_for(layout.size());
-            let claimed = u64::from(state.generation());
-            self.append(
-                EntryKind::AllocSpan,
-                offset,
-                &[count as u64 | claimed << 32],
-            );
-            mapping.publish_span(slab, count, layout.size());
+        match class {
+            Some(class) => {
+                self.append(EntryKind::Alloc, offset, []);
+                publish(self.mapping(), offset, class);
+            }
+            None => self.publish_reserved_span(offset, size),
         }
         Ok(())
+    }
+
+    #[cold]
+    fn publish_reserved_span(&self, offset: u64, size: usize) {
+        let mapping = self.mapping();
+        let slab = mapping.slab_of(offset);
+        let count = mapping.slabs_for(size);
+        let claimed = u64::from(mapping.state(slab).generation());
+        self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
+        mapping.publish_span(slab, count, size);
     }
 
     /// Tries again once what the dead left behind was reclaimed, and what nobody owns.
@@ -380,24 +419,44 @@ impl Writer {
     /// [`Writer::reserve`] rules out.
     #[inline]
     pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
+        let Some((block, state)) = self.mapping().block_at(offset) else {
+            return self.free_span(offset);
+        };
+        if !self.mapping().is_allocated(block) {
+            return Err(Error::DoubleFree { offset });
+        }
+        let ctx = self.ctx_mut();
+        if fresh && state.is_by(SlabKind::Owned, ctx.index()) {
+            let (body, magazines, mapping) = ctx.parts();
+            mapping.unpublish(block);
+            body.cache.put(mapping, magazines, offset, block.class);
+            return Ok(());
+        }
+        if self.reserve(1).is_ok() {
+            self.append(EntryKind::Free, offset, []);
+            self.defer(offset, state);
+        } else {
+            // In a full arena the log cannot always grow. The block is freed nevertheless, unless
+            // this thread is killed before (J13).
+            self.defer_at(0, offset, state);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_span(&self, offset: u64) -> Result {
         match self.mapping().find(offset)? {
-            Allocation::Block { block, state } => {
-                if !self.mapping().is_allocated(block) {
-                    return Err(Error::DoubleFree { offset });
-                }
-                let ctx = self.ctx_mut();
-                let (body, magazines, mapping) = ctx.parts();
-                if fresh && state.is_by(SlabKind::Owned, body.index) {
-                    mapping.unpublish(block);
-                    body.cache.put(mapping, magazines, offset, block.class);
-                    return Ok(());
-                }
-                self.defer(EntryKind::Free, offset, None)
-            }
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
-                self.defer(EntryKind::FreeSpan, offset, Some(state))
+                if self.reserve(1).is_ok() {
+                    self.append(EntryKind::FreeSpan, offset, [state.0]);
+                    self.defer(offset, state);
+                } else {
+                    self.defer_at(0, offset, state);
+                }
+                Ok(())
             }
-            Allocation::Span { .. } => Err(Error::DoubleFree { offset }),
+            _ => Err(Error::DoubleFree { offset }),
         }
     }
 
@@ -408,34 +467,28 @@ impl Writer {
         (ctx.end.addr() - ctx.next.addr()) / 8 < frees
     }
 
-    /// Leaves a free to the section's end.
-    fn defer(
-        &self,
-        kind: EntryKind,
-        offset: u64,
-        span: Option<crate::layout::SlabState>,
-    ) -> Result {
-        // In a full arena the log cannot always grow. The block is freed nevertheless, unless this
-        // thread is killed before.
-        let logged = self.reserve(1).is_ok();
-        if logged {
-            match span {
-                Some(state) => self.append(kind, offset, &[state.0]),
-                None => self.append(kind, offset, &[]),
-            }
-        }
+    /// Leaves a free, whose entry is the log's last, to the section's end.
+    #[inline(always)]
+    fn defer(&self, offset: u64, state: SlabState) {
+        let position = self.ctx().position().0;
+        self.defer_at(position, offset, state);
+    }
+
+    /// Leaves a free to the section's end; of which the log tells, unless `position` is 0.
+    #[inline(always)]
+    fn defer_at(&self, position: u64, offset: u64, state: SlabState) {
         let ctx = self.ctx_mut();
         let free = Deferred {
-            position: if logged { ctx.position().0 } else { 0 },
+            position,
             offset,
-            what: span.map_or(What::Block, What::Span),
+            state,
         };
         if mutant::is(Mutant::FreeBeforeCommit) {
             ctx.free_now(free);
-        } else {
-            ctx.body_mut().frees.push(free);
+            return;
         }
-        Ok(())
+        ctx.frees = true;
+        ctx.body_mut().frees.push(free);
     }
 
     /// Makes a block longer where it lies, if there is room behind it. Says how long it is then.
@@ -460,7 +513,7 @@ impl Writer {
         if !mapping.claim_behind(head, after - before, index) {
             return None;
         }
-        self.append(EntryKind::GrowSpan, offset, &[before as u64, after as u64]);
+        self.append(EntryKind::GrowSpan, offset, [before as u64, after as u64]);
         mapping.extend_span(head, before, after, bytes);
         Some(after << shift)
     }
@@ -470,7 +523,7 @@ impl Writer {
 #[inline(always)]
 pub(super) fn publish(mapping: &Mapping, offset: u64, class: usize) {
     let slab = mapping.slab_of(offset);
-    let state = crate::layout::SlabState::new(SlabKind::Owned, class, 0, 0);
+    let state = SlabState::new(SlabKind::Owned, class, 0, 0);
     mapping.publish(mapping.block_in(slab, state, offset));
     compiler_fence(SeqCst);
 }
@@ -488,30 +541,21 @@ impl Ctx {
             len,
             offset: (place.addr() - self.base().addr()) as u64,
         };
-        // SAFETY: by contract; the log and the arena's data do not overlap.
+        // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
+        // and so are entries.
         unsafe {
             ptr::copy_nonoverlapping(place, self.next, len);
-            self.next = self.next.add(len.next_multiple_of(8));
-            self.put_word(entry.encode());
-        }
-        self.make_valid();
-    }
-
-    /// # Safety
-    ///
-    /// There is room for a word.
-    #[inline(always)]
-    unsafe fn put_word(&mut self, word: u64) {
-        // SAFETY: by contract; segments are aligned to 8, and so are entries.
-        unsafe {
-            self.next.cast::<u64>().write(word);
-            self.next = self.next.add(8);
+            let behind = self.next.add(len.next_multiple_of(8));
+            behind.cast::<u64>().write(entry.encode());
+            self.make_valid(behind.add(8));
         }
     }
 
-    /// Makes everything up to the cursor valid, by one store. What the section writes comes later.
+    /// Makes everything up to the cursor's new place valid, by one store. What the section writes
+    /// comes later.
     #[inline(always)]
-    fn make_valid(&mut self) {
+    fn make_valid(&mut self, next: *mut u8) {
+        self.next = next;
         compiler_fence(SeqCst);
         if mutant::is(Mutant::NoJournal) {
             return;
@@ -565,6 +609,22 @@ impl Ctx {
     /// Takes an unpublished block, or `None` where only a span will do.
     #[inline(always)]
     pub(crate) fn take(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
+        match self.take_at_hand(layout) {
+            Some(taken) => Ok(Some(taken)),
+            None => self.take_slow(layout),
+        }
+    }
+
+    /// A block out of a magazine.
+    #[inline(always)]
+    pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
+        let class = self.magazines.class_for(layout)?;
+        Some((self.magazines.pop(class)?, class))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
         let (body, magazines, mapping) = self.parts();
         body.cache.take(mapping, magazines, layout)
     }
@@ -586,12 +646,12 @@ impl Ctx {
         Ok((head, count))
     }
 
-    /// Takes a block of any size, which is not published. Reclaims what the dead left behind, if
-    /// there is no other.
-    pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<u64> {
-        self.try_reserve_block(layout).or_else(|error| {
+    /// Takes a block of any size, which is not published; with its class, unless it is a span.
+    /// Reclaims what the dead left behind, if there is no other.
+    pub(crate) fn reserve_block(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
+        self.try_reserve(layout).or_else(|error| {
             self.reclaim()?;
-            self.try_reserve_block(layout).map_err(|_| error)
+            self.try_reserve(layout).map_err(|_| error)
         })
     }
 
@@ -601,17 +661,28 @@ impl Ctx {
         Ok(())
     }
 
-    fn try_reserve_block(&mut self, layout: Layout) -> Result<u64> {
-        match self.take(layout)? {
-            Some((offset, _)) => Ok(offset),
+    fn try_reserve(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
+        match self.take_slow(layout)? {
+            Some((offset, class)) => Ok((offset, Some(class))),
             None => {
                 let (head, _) = self.claim_span(layout)?;
-                Ok(self.mapping().slab_at(head))
+                Ok((self.mapping().slab_at(head), None))
             }
         }
     }
 
+    /// Puts back what [`Ctx::reserve_block`] gave.
+    #[inline(always)]
+    pub(crate) fn put_back_reserved(&mut self, offset: u64, class: Option<usize>) {
+        let Some(class) = class else {
+            return self.put_back(offset);
+        };
+        let (body, magazines, mapping) = self.parts();
+        body.cache.put(mapping, magazines, offset, class);
+    }
+
     /// Puts back what was taken or claimed, and never published.
+    #[inline(never)]
     pub(crate) fn put_back(&mut self, offset: u64) {
         let (body, magazines, mapping) = self.parts();
         let slab = mapping.slab_of(offset);

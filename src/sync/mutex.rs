@@ -148,25 +148,58 @@ impl<T: Share> Mutex<T> {
         patience: Patience,
         at: &'static Location<'static>,
     ) -> Result<MutexGuard<'_, T>> {
+        if let Some(mut ctx) = Ctx::find_last(self) {
+            // SAFETY: C1: the context of this thread; the reference ends before the guard is used.
+            let own = unsafe { ctx.as_mut() };
+            if own.take_single(&self.header.word, Self::KIND, at) {
+                return self.guard(ctx);
+            }
+        }
+        self.lock_slow(patience, at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slow(
+        &self,
+        patience: Patience,
+        at: &'static Location<'static>,
+    ) -> Result<MutexGuard<'_, T>> {
         let mut ctx = attached(self)?;
-        // SAFETY: C1: the context of this thread; the reference ends before the guard is used.
+        // SAFETY: as above.
         let own = unsafe { ctx.as_mut() };
         own.enter()?;
         let taken = self.take(own, patience, at);
         own.leave();
         taken?;
-        let guard = MutexGuard {
+        self.guard(ctx)
+    }
+
+    /// The guard of the lock, which was taken just now.
+    #[inline(always)]
+    fn guard(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
+        if self.header.poison.load(Relaxed) != 0 {
+            return self.give_up(ctx);
+        }
+        Ok(MutexGuard {
             mutex: self,
             ctx,
             panicking: thread::panicking(),
-        };
-        if self.header.poison.load(Relaxed) != 0 {
-            return Err(Error::Poisoned);
-        }
-        Ok(guard)
+        })
     }
 
-    #[inline(always)]
+    /// Lets go of a lock that is poisoned.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
+        drop(MutexGuard {
+            mutex: self,
+            ctx,
+            panicking: thread::panicking(),
+        });
+        Err(Error::Poisoned)
+    }
+
     fn take(&self, ctx: &mut Ctx, patience: Patience, at: &'static Location<'static>) -> Result {
         let word = &self.header.word;
         if let Err(error) = ctx.may_lock() {
@@ -301,6 +334,12 @@ impl<T: Share> Mutex<T> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn refuse(error: Error) -> ! {
+    panic!("could not record a value before changing it: {error}")
+}
+
 /// Poisons a mutex if the open section wrote its value. Undone with the section.
 pub(crate) fn poison(header: &MutexHeader, writer: Writer) {
     if header.stamp.load(Relaxed) == writer.stamp() {
@@ -359,11 +398,26 @@ impl<T: Share> MutexGuard<'_, T> {
         Ok(())
     }
 
-    #[cold]
+    #[inline(always)]
     fn record_value(&self) {
+        // What is longer costs more than the call.
+        if size_of::<T>() <= 64 {
+            self.record_here();
+        } else {
+            self.record_there();
+        }
+    }
+
+    #[inline(never)]
+    fn record_there(&self) {
+        self.record_here();
+    }
+
+    #[inline(always)]
+    fn record_here(&self) {
         let writer = Writer::of(self.ctx);
         if let Err(error) = writer.record_lent(self.mutex.value.get(), 1) {
-            panic!("could not record a value before changing it: {error}");
+            refuse(error);
         }
         self.mutex.header.stamp.store(writer.stamp(), Relaxed);
     }
@@ -371,6 +425,10 @@ impl<T: Share> MutexGuard<'_, T> {
     /// A panic poisons what was written under the lock.
     #[cold]
     fn poison(&self) {
+        // SAFETY: C1. After a fork the context is wiped, and says so.
+        if !unsafe { self.ctx.as_ref() }.is_own() {
+            return;
+        }
         poison(&self.mutex.header, Writer::of(self.ctx));
     }
 }
@@ -406,9 +464,7 @@ impl<T: Share> DerefMut for MutexGuard<'_, T> {
 impl<T: Share> Drop for MutexGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: C1. After a fork the context is wiped, and says so.
-        let own = unsafe { self.ctx.as_ref() }.is_own();
-        if own && !self.panicking && thread::panicking() {
+        if !self.panicking && thread::panicking() {
             self.poison();
         }
         // SAFETY: C1.

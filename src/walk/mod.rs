@@ -52,9 +52,7 @@ pub(crate) fn block_at(mapping: &Mapping, offset: u64) -> Option<Block> {
     let found = mapping.find(offset).ok()?;
     let size = mapping.usable_size(offset).ok()? as u64;
     let (slab, blocks, index) = match found {
-        Allocation::Block { block, .. } => {
-            (block.slab, mapping.blocks_of(block.class), block.index)
-        }
+        Allocation::Block(block) => (block.slab, mapping.blocks_of(block.class), block.index),
         Allocation::Span { head, .. } => (head, 1, 0),
     };
     Some(Block {

@@ -223,9 +223,9 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     /// As [`HashMap::remove`].
     #[track_caller]
     pub fn remove(self) -> Removed<'a, K, V> {
-        or_panic(self.map.record_removal(self.bucket));
+        let writer = or_panic(self.map.record_removal(self.bucket));
         // SAFETY: a full bucket, recorded.
-        unsafe { Removed::new(self.map, self.storage, self.bucket) }
+        unsafe { Removed::new(self.map, writer, self.storage, self.bucket) }
     }
 }
 

@@ -146,10 +146,10 @@ impl<'a, K: Share, V: Share> Iterator for Drain<'a, K, V> {
         let mut buckets = self.buckets.clone();
         let bucket = buckets.next(storage.table)?;
         // SAFETY: as in `IterMut`: only the header is used.
-        or_panic(unsafe { (*self.map).record_removal(bucket) });
+        let writer = or_panic(unsafe { (*self.map).record_removal(bucket) });
         self.buckets = buckets;
         // SAFETY: a full bucket, recorded, of which no other guard was made: each is met once.
-        Some(unsafe { Removed::new(self.map, storage, bucket) })
+        Some(unsafe { Removed::new(self.map, writer, storage, bucket) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -166,10 +166,10 @@ impl<K: Share, V: Share> Drop for Drain<'_, K, V> {
         while let Some(bucket) = self.buckets.next(storage.table) {
             // SAFETY: as in `next`.
             unsafe {
-                if (*self.map).record_removal(bucket).is_err() {
+                let Ok(writer) = (*self.map).record_removal(bucket) else {
                     return;
-                }
-                drop(Removed::new(self.map, storage, bucket));
+                };
+                drop(Removed::new(self.map, writer, storage, bucket));
             }
         }
     }

@@ -210,12 +210,12 @@ impl<K: Share, V: Share> HashMap<K, V> {
         };
         while let Some(bucket) = buckets.next(storage.table) {
             let pair = storage.pair(bucket);
-            or_panic(self.record_removal(bucket));
+            let writer = or_panic(self.record_removal(bucket));
             // SAFETY: a full bucket of a map that is borrowed mutably, and recorded.
             let Pair { key, value } = unsafe { &mut *pair };
             if !keep(key, value) {
                 // SAFETY: recorded just now.
-                drop(unsafe { Removed::new(self, storage, bucket) });
+                drop(unsafe { Removed::new(self, writer, storage, bucket) });
             }
         }
     }
@@ -239,10 +239,11 @@ impl<K: Share, V: Share> HashMap<K, V> {
 
     /// Records what a removal changes.
     #[inline(always)]
-    pub(super) fn record_removal(&mut self, bucket: usize) -> Result {
+    pub(super) fn record_removal(&mut self, bucket: usize) -> Result<Writer> {
         let writer = self.open()?;
         storage::record_pair::<K, V>(writer, &mut self.header, bucket)?;
-        storage::record_control::<K, V>(writer, &mut self.header, bucket)
+        storage::record_control::<K, V>(writer, &mut self.header, bucket)?;
+        Ok(writer)
     }
 
     /// Records the value in a full bucket.
@@ -417,7 +418,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         K: Borrow<Q>,
     {
         let writer = self.open()?;
-        let hash = hash_of(key, writer.mapping().hash_seed());
+        let hash = hash_of(key, writer.hash_seed());
         if self.header.buffer.offset == 0 {
             let bucket = self.free_bucket(writer, hash, None)?;
             return Ok((writer, hash, Found::Free(bucket)));
@@ -637,9 +638,9 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         K: Borrow<Q>,
     {
         let (storage, bucket) = self.find(key)?;
-        or_panic(self.record_removal(bucket));
+        let writer = or_panic(self.record_removal(bucket));
         // SAFETY: a full bucket, recorded.
-        Some(unsafe { Removed::new(self, storage, bucket) })
+        Some(unsafe { Removed::new(self, writer, storage, bucket) })
     }
 
     /// Makes room for `additional` more keys.

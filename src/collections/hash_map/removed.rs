@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     collections::vec::check_move,
-    error::Result,
+    error::{Error, Result},
     layout::MapHeader,
     section::Writer,
     share::{Share, Store},
@@ -26,6 +26,8 @@ use std::{
 /// where it was.
 pub struct Removed<'a, K, V> {
     header: *mut MapHeader,
+    /// The section in which the guard was made, and beyond which it does not live.
+    writer: Writer,
     storage: Storage<K, V>,
     bucket: usize,
     map: PhantomData<&'a mut HashMap<K, V>>,
@@ -39,12 +41,14 @@ impl<'a, K, V> Removed<'a, K, V> {
     #[inline(always)]
     pub(super) unsafe fn new(
         map: *mut HashMap<K, V>,
+        writer: Writer,
         storage: Storage<K, V>,
         bucket: usize,
     ) -> Self {
         Removed {
             // SAFETY: a map that the caller has borrowed mutably.
             header: unsafe { &raw mut (*map).header },
+            writer,
             storage,
             bucket,
             map: PhantomData,
@@ -70,9 +74,12 @@ impl<'a, K, V> Removed<'a, K, V> {
     /// In a forked child, which inherits guards that are not its own: nothing is changed.
     #[inline(always)]
     fn take_out(&mut self) -> Result {
-        let writer = Writer::at(self.header)?;
+        if !self.writer.is_open() {
+            return Err(Error::NoSection);
+        }
         // Locks in it may have been taken since the guard was made (J4).
-        writer.forget_locks_in(self.pair(), size_of::<Pair<K, V>>());
+        self.writer
+            .forget_locks_in(self.pair(), size_of::<Pair<K, V>>());
         // SAFETY: the control byte and the header are recorded, by the contract of `new`; nobody
         // else uses the header now.
         unsafe {

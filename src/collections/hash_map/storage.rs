@@ -244,12 +244,7 @@ pub(super) fn resize<K: Hash, V>(writer: Writer, header: &mut MapHeader, buckets
         forget_locks::<K, V>(writer, header);
         // SAFETY: the map is opened, and has a block.
         let old = unsafe { Storage::<K, V>::opened(writer, header) };
-        copy_all(
-            old,
-            fresh.storage,
-            header.len as usize,
-            writer.mapping().hash_seed(),
-        );
+        copy_all(old, fresh.storage, header.len as usize, writer.hash_seed());
     }
     take_over(writer, header, fresh)
 }
