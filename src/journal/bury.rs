@@ -4,14 +4,15 @@
 //! container's header there, and what it owns stays as it is until after the commit, when the locks
 //! are free. Then, the deepest blocks first, one at a time:
 //!
-//! 1. the doubt word names the block (beside it the exact state, for a span);
+//! 1. `burying` says that this goes on, or the exact state of a span; the doubt word names the block;
 //! 2. the offset in the owner's header becomes 0: from here the walk does not find it any more;
 //! 3. the block is freed;
-//! 4. the doubt word is 0 again.
+//! 4. the doubt word is 0 again, then `burying`.
 //!
 //! Killed between 1 and 4, the block in doubt is freed once more, which is harmless: nobody can have
 //! it while a doubt word names it (J9), and a span's state would be another (J10). Then the walk goes
-//! over what is left.
+//! over what is left. (A doubt word without `burying` is that of a single free, which stays in doubt
+//! until it was repeated.)
 
 use super::replay::{free_block, head_at};
 use crate::{
@@ -25,6 +26,9 @@ use std::{
     mem::offset_of,
     sync::atomic::{AtomicU64, Ordering::*, compiler_fence},
 };
+
+/// In `Slot::burying`: what the doubt word names is a block.
+const A_BLOCK: u64 = u64::MAX;
 
 /// Takes apart the container whose header was copied to `header`. `free` frees a block.
 pub(crate) fn bury(
@@ -60,10 +64,12 @@ fn offset_word<'m>(mapping: &'m Mapping, edge: &Edge) -> Option<&'m AtomicU64> {
 }
 
 fn doubt(mapping: &Mapping, slot: usize, block: u64) {
-    if let Ok(Allocation::Span { state, .. }) = mapping.find(block) {
-        mapping.slot(slot).burying.store(state.0, Release);
-        compiler_fence(SeqCst);
-    }
+    let exact = match mapping.find(block) {
+        Ok(Allocation::Span { state, .. }) => state.0,
+        _ => A_BLOCK,
+    };
+    mapping.slot(slot).burying.store(exact, Release);
+    compiler_fence(SeqCst);
     mapping.doubt(slot).block.store(block, Release);
     compiler_fence(SeqCst);
 }
@@ -72,20 +78,19 @@ fn settle(mapping: &Mapping, slot: usize) {
     compiler_fence(SeqCst);
     mapping.doubt(slot).block.store(0, Release);
     compiler_fence(SeqCst);
-    let burying = &mapping.slot(slot).burying;
-    if burying.load(Relaxed) != 0 {
-        burying.store(0, Release);
-    }
+    mapping.slot(slot).burying.store(0, Release);
 }
 
-/// Frees again what a dead thread was freeing.
+/// Frees again what a dead thread was freeing when it buried something.
 pub(super) fn free_again(mapping: &Mapping, slot: usize) {
     let block = mapping.doubt(slot).block.load(Acquire);
     let exact = mapping.slot(slot).burying.load(Acquire);
-    if block == 0 {
+    if exact == 0 {
         return;
     }
-    if exact == 0 {
+    if block == 0 {
+        // The last one was settled.
+    } else if exact == A_BLOCK {
         free_block(mapping, slot, block);
     } else if let Some(head) = head_at(mapping, block) {
         mapping.free_span(head, SlabState(exact), slot);

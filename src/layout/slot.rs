@@ -48,7 +48,8 @@ pub(crate) struct Slot {
     pub(crate) done: AtomicU64,
     /// The offset of the lock that the thread sleeps for; 0 if none.
     pub(crate) waits: AtomicU64,
-    /// The exact state of the span that is named by the slot's doubt word; 0 if that names a block.
+    /// Not 0 while a container is taken apart: then the exact state of the span that the slot's doubt
+    /// word names, or all ones for a block.
     pub(crate) burying: AtomicU64,
     /// The immediate journal: a code and what it needs, see `journal::immediate`.
     pub(crate) immediate: [AtomicU64; 8],
