@@ -1,6 +1,7 @@
 //! What is stepped through.
 
 mod boxed;
+mod doomed;
 mod links;
 mod map;
 mod roots;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         roots::subject().cases(),
         semaphore::subject().cases(),
         trim::subject().cases(),
+        doomed::subject().cases(),
         sections::subject().cases(),
         sections::long().cases(),
     ]
