@@ -86,6 +86,9 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
             mapping.life(dead).store(0, Release);
         }
         mutant::here("a slot was left");
+        if mutant::is(Mutant::ClaimBeforeLife) {
+            mapping.life(dead).store(0, Release);
+        }
         if mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);
         }
