@@ -9,10 +9,10 @@
 //! 3. the block is freed;
 //! 4. the doubt word is 0 again, then `burying`.
 //!
-//! Killed between 1 and 4, the block in doubt is freed once more, which is harmless: nobody can have
-//! it while a doubt word names it (J9), and a span's state would be another (J10). Then the walk goes
-//! over what is left. (A doubt word without `burying` is that of a single free, which stays in doubt
-//! until it was repeated.)
+//! A block is freed only behind 2. So who goes on behind a kill walks first, while the doubt word
+//! still stands: a block in doubt that the walk finds was not freed yet, and its turn comes again. One
+//! that it does not find is freed once more, which is harmless: nobody can have it while a doubt word
+//! names it (J9), and a span's state would be another (J10).
 
 use super::replay::{free_block, head_at};
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) fn bury(
     mut free: impl FnMut(u64),
 ) {
     let mut edges = walk::owned(mapping, schema, header);
+    go_on(mapping, slot, &edges);
     // Owners were met before what they own.
     while let Some(edge) = edges.pop() {
         let Some(offset) = offset_word(mapping, &edge) else {
@@ -81,19 +82,17 @@ fn settle(mapping: &Mapping, slot: usize) {
     mapping.slot(slot).burying.store(0, Release);
 }
 
-/// Frees again what a dead thread was freeing when it buried something.
-pub(super) fn free_again(mapping: &Mapping, slot: usize) {
+/// Does the rest of what was begun with the block that the slot's doubt word names, if it was in a
+/// burial.
+fn go_on(mapping: &Mapping, slot: usize, edges: &[Edge]) {
     let block = mapping.doubt(slot).block.load(Acquire);
     let exact = mapping.slot(slot).burying.load(Acquire);
-    if exact == 0 {
-        return;
-    }
-    if block == 0 {
-        // The last one was settled.
-    } else if exact == A_BLOCK {
+    let begun = exact != 0 && block != 0 && !edges.iter().any(|edge| edge.block == block);
+    if begun && exact == A_BLOCK {
         free_block(mapping, slot, block);
-    } else if let Some(head) = head_at(mapping, block) {
+    } else if begun && let Some(head) = head_at(mapping, block) {
         mapping.free_span(head, SlabState(exact), slot);
     }
+    // Also where another free, which is done, was named last.
     settle(mapping, slot);
 }

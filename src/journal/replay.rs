@@ -180,7 +180,6 @@ fn undo(mapping: &Mapping, slot: usize, found: &Found) -> Undone {
 
 /// Does the frees that a committed section has not done yet.
 pub(super) fn finish(mapping: &Mapping, slot: usize) {
-    bury::free_again(mapping, slot);
     let stored = mapping.slot(slot);
     let done = stored.done.load(Acquire);
     for found in LogReader::new(mapping, slot) {

@@ -153,3 +153,76 @@ impl Ctx {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Arena, Error, Root,
+        collections::{HashMap, String, Vec},
+        journal::{LogReader, reserved_slots},
+        layout::EntryKind,
+        sync::Mutex,
+    };
+
+    type World = Mutex<HashMap<u64, Vec<String>>>;
+
+    /// Entries of the log, and how many of them doom something.
+    fn entries(arena: &Arena) -> (usize, usize) {
+        let mapping = arena.mapping();
+        let kinds: std::vec::Vec<_> = (reserved_slots(mapping)..mapping.slots_high())
+            .flat_map(|slot| LogReader::new(mapping, slot))
+            .map(|found| found.entry.kind)
+            .collect();
+        let doomed = kinds.iter().filter(|&&kind| kind == EntryKind::Doom);
+        (kinds.len(), doomed.count())
+    }
+
+    fn world() -> (Arena, Root<World>) {
+        let arena = Arena::options().max_size(16 << 20).in_memory().unwrap();
+        let world = arena.root::<World>("world").unwrap();
+        for key in 0..1000 {
+            let mut world = world.lock().unwrap();
+            world
+                .entry(key)
+                .or_default()
+                .unwrap()
+                .push_from("word")
+                .unwrap();
+        }
+        (arena, world)
+    }
+
+    #[test]
+    fn what_is_large_takes_one_entry() {
+        let (arena, world) = world();
+        let mut guard = world.lock().unwrap();
+        guard.clear();
+        let (all, doomed) = entries(&arena);
+        assert!(doomed == 1 && all < 10, "{doomed} of {all}");
+        drop(guard);
+        assert_eq!(entries(&arena), (0, 0));
+        assert!(arena.check().is_clean(), "{}", arena.check());
+    }
+
+    #[test]
+    fn in_a_unit_of_several_locks_too() {
+        let (arena, world) = world();
+        let undone = arena.transaction(|tx| {
+            tx.lock(&world)?.clear();
+            let (all, doomed) = entries(&arena);
+            assert!(doomed == 1 && all < 10, "{doomed} of {all}");
+            Err::<(), _>(Error::other("taken back"))
+        });
+        assert!(matches!(undone, Err(Error::Other(_))));
+        assert_eq!(world.lock().unwrap().len(), 1000);
+        assert!(arena.check().is_clean(), "{}", arena.check());
+    }
+
+    #[test]
+    fn what_is_small_is_not_doomed() {
+        let (arena, world) = world();
+        let mut guard = world.lock().unwrap();
+        drop(guard.remove(&1));
+        assert_eq!(entries(&arena).1, 0);
+    }
+}

@@ -29,7 +29,6 @@ pub(crate) struct LockKind {
     encloses: fn() -> bool,
     /// The lock with its value.
     of: TypeRef,
-    schema: fn() -> Schema,
 }
 
 impl LockKind {
@@ -38,7 +37,6 @@ impl LockKind {
         LockKind {
             encloses: holds_locks::<T>,
             of: node::<L>,
-            schema: Schema::of::<L>,
         }
     }
 }
@@ -239,14 +237,14 @@ impl Ctx {
         let held = self.held().take(self.certain());
         held.map(|held| {
             let offset = self.mapping().offset_of(held.word).unwrap_or(0);
-            (offset, (held.kind.schema)())
+            (offset, Schema::of_type(held.kind.of))
         })
     }
 
     /// The schema of a type that occurs under some lock of the section.
     pub(super) fn schema_within(&self, id: TypeId) -> Option<Schema> {
-        let held = self.body().held.iter();
-        held.rev().find_map(|held| Schema::within(held.kind.of, id))
+        self.held()
+            .find_map(|held| Schema::within(held.kind.of, id))
     }
 
     /// Whether the thread may have a `&mut` to locks or semaphores: under a mutex in whose value some

@@ -153,7 +153,16 @@ impl Schema {
     ///
     /// Computed anew at each call, without locks: about a microsecond for each type in it.
     pub fn of<T: Share>() -> Schema {
-        let types = number(merge(collect(node::<T>())));
+        Self::of_node(node::<T>())
+    }
+
+    /// The schema of a type that is named only.
+    pub(crate) fn of_type(of: TypeRef) -> Schema {
+        Self::of_node(of())
+    }
+
+    fn of_node(node: Node) -> Schema {
+        let types = number(merge(collect(node)));
         debug_assert_eq!(check::check(&types), Ok(()));
         Schema { types }
     }
@@ -162,8 +171,7 @@ impl Schema {
     pub(crate) fn within(whole: TypeRef, id: TypeId) -> Option<Schema> {
         let (_, nodes) = collect_nodes(whole());
         let node = nodes.into_iter().find(|node| node.id == id)?;
-        let types = number(merge(collect(node)));
-        Some(Schema { types })
+        Some(Self::of_node(node))
     }
 
     /// The schema in bytes, for [`decode`].
