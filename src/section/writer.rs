@@ -174,7 +174,7 @@ impl Writer {
     /// When the log cannot grow: nothing is changed then.
     #[inline(always)]
     pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
-        if mutant::is(Mutant::NoRecord) {
+        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
             return Ok(());
         }
         let ctx = self.ctx_mut();
@@ -253,7 +253,7 @@ impl Writer {
     /// Makes sure that the log has room for an entry of so many bytes.
     pub(super) fn reserve_bytes(&self, bytes: usize) -> Result {
         let ctx = self.ctx();
-        if ctx.end.addr() - ctx.next.addr() < bytes {
+        if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < bytes {
             return self.grow_log(bytes);
         }
         Ok(())
@@ -263,7 +263,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
-        if ctx.end.addr() - ctx.next.addr() < entries * 24 {
+        if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < entries * 24 {
             return self.grow_log(entries * 24);
         }
         Ok(())
@@ -272,6 +272,9 @@ impl Writer {
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
     fn append<const WORDS: usize>(&self, kind: EntryKind, offset: u64, payload: [u64; WORDS]) {
+        if !mutant::JOURNAL {
+            return;
+        }
         let ctx = self.ctx_mut();
         debug_assert!(ctx.end.addr() - ctx.next.addr() >= WORDS * 8 + 8);
         let entry = Entry {
@@ -290,6 +293,9 @@ impl Writer {
 
     /// Appends an entry with any number of words, for which there is room.
     pub(super) fn append_words(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+        if !mutant::JOURNAL {
+            return;
+        }
         let ctx = self.ctx_mut();
         debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
         let entry = Entry {
@@ -464,7 +470,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn would_spill(&self, frees: usize) -> bool {
         let ctx = self.ctx();
-        (ctx.end.addr() - ctx.next.addr()) / 8 < frees
+        mutant::JOURNAL && (ctx.end.addr() - ctx.next.addr()) / 8 < frees
     }
 
     /// Leaves a free, whose entry is the log's last, to the section's end.
@@ -483,7 +489,7 @@ impl Writer {
             offset,
             state,
         };
-        if mutant::is(Mutant::FreeBeforeCommit) {
+        if !mutant::JOURNAL || mutant::is(Mutant::FreeBeforeCommit) {
             ctx.free_now(free);
             return;
         }
