@@ -79,7 +79,7 @@ extern "C" fn process_ends() {
     let busy = Ctx::all().any(|ctx| {
         // SAFETY: C1.
         let ctx = unsafe { ctx.as_ref() };
-        ctx.in_section() || ctx.retains() || ctx.busy
+        ctx.in_section() || ctx.retains() || ctx.flags.is_busy()
     });
     if !busy {
         detach_all();
@@ -117,7 +117,7 @@ pub(crate) fn detach_current(mapping: &Mapping) {
     if let Some(ctx) = Ctx::find(mapping.base()) {
         // SAFETY: C1.
         let own = unsafe { ctx.as_ref() };
-        if !own.in_section() && !own.busy && !own.holds_permits() && own.reserved == 0 {
+        if !own.in_section() && !own.flags.is_busy() && !own.holds_permits() && own.reserved == 0 {
             detach(ctx);
         }
     }

@@ -5,6 +5,7 @@
 
 use super::{
     doom::Dooms,
+    flags::Flags,
     held::{Held, LockKind},
 };
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
 };
 use std::{
     cell::Cell,
-    mem::offset_of,
     panic::Location,
     ptr::{self, NonNull},
     rc::Rc,
@@ -35,17 +35,8 @@ pub(crate) struct Ctx {
     pub(super) tag: u64,
     /// The open section's stamp; 0 until it records something.
     pub(super) stamp: u64,
-    /// Live write guards, and sections that have no guard (`root_with` and the like). Together with
-    /// the four behind it one word: see [`Ctx::flags`].
-    pub(super) guards: u32,
-    /// Inside an operation: set while a signal handler must keep out.
-    pub(super) busy: bool,
-    /// Whether the unit may have several locks: from its scope's begin to its end.
-    pub(super) plural: bool,
-    /// Whether the thread has other contexts.
-    pub(super) others: bool,
-    /// Whether the section has frees to do after commit.
-    pub(super) frees: bool,
+    /// Guards, and what else the fast paths ask for.
+    pub(super) flags: Flags,
     /// Nesting of `Arena::section`.
     pub(super) scopes: u32,
     /// Locks whose guards have gone, but which are held to the end of the scope.
@@ -135,25 +126,7 @@ thread_local! {
     static FIRST: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// [`Ctx::flags`] of a section with one guard, which has no frees to do.
-pub(super) const ONE_GUARD: u64 = 1;
-/// In [`Ctx::flags`]: there are other contexts.
-pub(super) const OTHERS: u64 = 1 << 48;
-
-static_assertions::const_assert_eq!(offset_of!(Ctx, guards) % 8, 0);
-static_assertions::const_assert_eq!(offset_of!(Ctx, others), offset_of!(Ctx, guards) + 6);
-static_assertions::const_assert_eq!(offset_of!(Ctx, frees), offset_of!(Ctx, guards) + 7);
-
 impl Ctx {
-    /// `guards`, `busy`, `plural`, `others` and `frees` in one word, so that the fast paths ask for
-    /// all of them at once. 0 in a forked child.
-    #[inline(always)]
-    pub(super) fn flags(&self) -> u64 {
-        let first = ptr::from_ref(self).wrapping_byte_add(offset_of!(Ctx, guards));
-        // SAFETY: eight aligned bytes of this context, all of them fields without padding.
-        unsafe { first.cast::<u64>().read() }
-    }
-
     /// The calling thread's context of the arena in which `place` lies, if it has one.
     #[inline(always)]
     pub(crate) fn find<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
@@ -208,7 +181,7 @@ impl Ctx {
         let several = Self::all().nth(1).is_some();
         for mut ctx in Self::all() {
             // SAFETY: C1, and no other reference to a context lives here.
-            unsafe { ctx.as_mut() }.others = several;
+            unsafe { ctx.as_mut() }.flags.set_others(several);
         }
     }
 
@@ -368,7 +341,7 @@ impl Ctx {
     /// Whether a section is open.
     #[inline(always)]
     pub(crate) fn in_section(&self) -> bool {
-        self.guards | self.scopes != 0
+        self.flags.guards() | self.scopes != 0
     }
 
     /// Whether locks are held beyond their guards.
@@ -421,10 +394,10 @@ impl Ctx {
     /// [`Error::Reentered`] in such a handler.
     #[inline(always)]
     pub(crate) fn enter(&mut self) -> Result {
-        if self.busy {
+        if self.flags.is_busy() {
             return Err(Error::Reentered);
         }
-        self.busy = true;
+        self.flags.set_busy(true);
         std::sync::atomic::compiler_fence(SeqCst);
         Ok(())
     }
@@ -432,6 +405,6 @@ impl Ctx {
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
         std::sync::atomic::compiler_fence(SeqCst);
-        self.busy = false;
+        self.flags.set_busy(false);
     }
 }

@@ -121,7 +121,7 @@ impl Ctx {
             state: DOOMED,
         });
         body.doomed.push(of.schema.clone());
-        self.frees = true;
+        self.flags.set_frees(true);
     }
 
     /// Takes apart a container that the committed section doomed.

@@ -2,7 +2,7 @@
 
 use super::{
     Ctx,
-    ctx::{DOOMED, Deferred, ONE_GUARD, OTHERS},
+    ctx::{DOOMED, Deferred},
     held::Held,
 };
 use crate::{
@@ -22,7 +22,7 @@ impl Ctx {
     /// Commits: what the section did is there to stay. One store. Says whether frees are left.
     #[inline(always)]
     pub(super) fn commit(&mut self) -> bool {
-        if self.frees {
+        if self.flags.has_frees() {
             self.commit_frees();
             return true;
         }
@@ -78,7 +78,7 @@ impl Ctx {
         while let Some(free) = self.body_mut().frees.pop() {
             doubted |= self.free_now(free);
         }
-        self.frees = false;
+        self.flags.set_frees(false);
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
         if doubted {
@@ -191,7 +191,7 @@ impl Ctx {
     /// Ends the unit and begins the next one without letting go of the locks.
     #[inline(never)]
     pub(crate) fn commit_and_go_on(&mut self) {
-        if self.frees {
+        if self.flags.has_frees() {
             self.commit_frees();
             self.finish();
         } else {
@@ -203,7 +203,8 @@ impl Ctx {
     /// the lock is retained to the unit's end.
     #[inline(always)]
     pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
-        if self.flags() & !OTHERS != ONE_GUARD {
+        let flags = self.flags;
+        if !flags.is_one_guard() {
             return self.guard_dropped_slow(word);
         }
         // A signal handler finds a section until all is done.
@@ -218,7 +219,8 @@ impl Ctx {
         }
         self.single = std::ptr::null();
         compiler_fence(SeqCst);
-        self.guards = 0;
+        // Of the thread's flags only `OTHERS` may be left.
+        self.flags = flags.without_guards();
     }
 
     #[inline(never)]
@@ -227,18 +229,19 @@ impl Ctx {
             // A guard of the process that this one was forked from: it is still held there.
             return;
         }
-        self.guards -= 1;
-        if self.plural {
+        self.flags.remove_guards(1);
+        if self.flags.is_plural() {
             self.retain(word);
             return;
         }
-        self.busy = true;
+        self.flags.set_busy(true);
         if mutant::is(Mutant::ReleaseFirst) {
             crate::sync::release(word);
             mutant::here("between release and commit");
         }
         let frees = self.commit();
         self.single = std::ptr::null();
+        self.flags.set_in_panic(false);
         if !mutant::is(Mutant::ReleaseFirst) {
             mutant::here("between commit and release");
             crate::sync::release(word);
@@ -266,7 +269,7 @@ impl Ctx {
             }
         }
         self.retained += u32::from(retained);
-        if self.scopes | self.guards == 0 {
+        if self.scopes | self.flags.guards() == 0 {
             self.end_unit();
         }
     }
@@ -276,7 +279,7 @@ impl Ctx {
         self.may_open()?;
         if self.scopes == 0 {
             self.opened_in_panic = std::thread::panicking();
-            self.plural = true;
+            self.flags.set_plural(true);
         }
         self.scopes += 1;
         Ok(())
@@ -302,14 +305,14 @@ impl Ctx {
         if !self.opened_in_panic && std::thread::panicking() {
             self.poison_held();
         }
-        if self.guards == 0 {
+        if self.flags.guards() == 0 {
             self.end_unit();
         }
     }
 
     /// Commits, and releases every lock.
     pub(super) fn end_unit(&mut self) {
-        self.busy = true;
+        self.flags.set_busy(true);
         let frees = self.commit();
         self.release_all();
         if frees {
@@ -334,7 +337,7 @@ impl Ctx {
         held.clear();
         self.retained = 0;
         self.moved = false;
-        self.plural = false;
+        self.flags.set_plural(false);
         self.body_mut().held = held;
     }
 
@@ -383,7 +386,7 @@ impl Ctx {
     /// Opens a section that has no lock: for what only this thread can reach.
     pub(crate) fn open_unlocked(&mut self) -> Result {
         self.may_lock()?;
-        self.guards += 1;
+        self.flags.add_guard();
         Ok(())
     }
 
@@ -392,13 +395,14 @@ impl Ctx {
         if !self.is_own() {
             return;
         }
-        let busy = std::mem::replace(&mut self.busy, true);
-        self.guards -= 1;
-        if self.guards | self.scopes == 0 && self.commit() {
+        let busy = self.flags.is_busy();
+        self.flags.set_busy(true);
+        self.flags.remove_guards(1);
+        if self.flags.guards() | self.scopes == 0 && self.commit() {
             self.finish();
         }
         compiler_fence(SeqCst);
-        self.busy = busy;
+        self.flags.set_busy(busy);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The locks that a thread's section holds.
 
-use super::{Ctx, nested::holds_locks};
+use super::{Ctx, flags::Flags, nested::holds_locks};
 use crate::{
     error::{Error, Result},
     layout::LockWord,
@@ -11,6 +11,7 @@ use std::{
     panic::Location,
     ptr,
     sync::atomic::{Ordering::*, compiler_fence},
+    thread,
 };
 
 /// A lock that the section took.
@@ -19,6 +20,8 @@ pub(super) struct Held {
     pub(super) word: *const LockWord,
     /// Whether its guard lives; otherwise it is retained to the end of the unit.
     pub(super) guarded: bool,
+    /// Whether the thread was panicking when it took the lock.
+    in_panic: bool,
     pub(super) kind: &'static LockKind,
     pub(super) at: &'static Location<'static>,
 }
@@ -62,7 +65,7 @@ impl Ctx {
     /// [`Error::OtherArena`] while the thread has a section in another arena.
     #[inline(always)]
     pub(crate) fn may_lock(&self) -> Result {
-        if self.guards | self.scopes == 0 && !self.others {
+        if self.flags.guards() | self.scopes == 0 && !self.flags.has_others() {
             return Ok(());
         }
         self.may_lock_another()
@@ -73,7 +76,7 @@ impl Ctx {
         if self.transaction {
             return Err(Error::InTransaction);
         }
-        if self.guards != 0 && self.scopes == 0 {
+        if self.flags.guards() != 0 && self.scopes == 0 {
             return Err(Error::NeedsSection);
         }
         let elsewhere = Ctx::all().any(|other| {
@@ -100,6 +103,7 @@ impl Ctx {
         let single = self.single_kind.zip(self.single_at).map(|(kind, at)| Held {
             word: self.single,
             guarded: true,
+            in_panic: self.flags.is_in_panic(),
             kind,
             at,
         });
@@ -107,7 +111,13 @@ impl Ctx {
         single.into_iter().chain(self.body().held.iter().copied())
     }
 
-    /// Takes a lock that is free where the thread has no section, and one context only.
+    /// Whether the thread was panicking already when it took the lock, which it holds.
+    pub(crate) fn taken_in_panic(&self, word: *const LockWord) -> bool {
+        self.held().any(|held| held.word == word && held.in_panic)
+    }
+
+    /// Takes a lock that is free where the thread has no section, and one context only, and does not
+    /// panic.
     ///
     /// It is noted before it is taken: from there on a signal handler finds a section.
     #[inline(always)]
@@ -117,9 +127,10 @@ impl Ctx {
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) -> bool {
-        if self.flags() != 0 {
+        if self.flags != Flags::NONE || thread::panicking() {
             return false;
         }
+        self.flags = Flags::ONE_GUARD;
         self.hold_single(word, kind, at);
         compiler_fence(SeqCst);
         let taken = word
@@ -128,7 +139,7 @@ impl Ctx {
             .is_ok();
         if !taken {
             self.single = ptr::null();
-            self.guards = 0;
+            self.flags = Flags::NONE;
         }
         taken
     }
@@ -140,7 +151,6 @@ impl Ctx {
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) {
-        self.guards = 1;
         self.single = word;
         self.single_kind = Some(kind);
         self.single_at = Some(at);
@@ -153,15 +163,18 @@ impl Ctx {
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) {
-        if !self.plural {
-            debug_assert_eq!(self.guards, 0);
+        if !self.flags.is_plural() {
+            debug_assert_eq!(self.flags.guards(), 0);
+            self.flags.set_guards(1);
+            self.flags.set_in_panic(thread::panicking());
             return self.hold_single(word, kind, at);
         }
         self.forget_where(|other| other == word);
-        self.guards += 1;
+        self.flags.add_guard();
         self.body_mut().held.push(Held {
             word,
             guarded: true,
+            in_panic: thread::panicking(),
             kind,
             at,
         });
@@ -181,17 +194,18 @@ impl Ctx {
             !gone
         });
         self.retained -= retained;
-        self.guards -= leaked;
+        self.flags.remove_guards(leaked);
         self.moved |= retained + leaked != 0;
     }
 
     /// Forgets the lock taken last: its word will not be released, or already was.
     pub(crate) fn forget_guard(&mut self) {
-        self.guards -= 1;
-        if self.plural {
+        self.flags.remove_guards(1);
+        if self.flags.is_plural() {
             self.body_mut().held.pop();
         } else {
             self.single = ptr::null();
+            self.flags.set_in_panic(false);
         }
     }
 
@@ -202,7 +216,7 @@ impl Ctx {
 
     /// Gives a retained lock a guard again.
     pub(crate) fn hold_again(&mut self, word: *const LockWord) {
-        self.guards += 1;
+        self.flags.add_guard();
         self.retained -= 1;
         for held in &mut self.body_mut().held {
             if held.word == word {
@@ -251,7 +265,7 @@ impl Ctx {
     /// are, or while it builds a value.
     pub(crate) fn may_move_locks(&self) -> bool {
         let none = self.held().next().is_none();
-        self.guards != 0 && (none || self.held().any(|held| (held.kind.encloses)()))
+        self.flags.guards() != 0 && (none || self.held().any(|held| (held.kind.encloses)()))
     }
 
     /// Counts a raw lock, which is no part of a section, but names the slot's generation too.

@@ -8,6 +8,7 @@ mod attach;
 mod ctx;
 mod doom;
 mod end;
+mod flags;
 mod held;
 mod nested;
 mod undo;

@@ -53,7 +53,7 @@ impl Ctx {
 
     /// Undoes a transaction, calls `look`, and releases the locks.
     pub(crate) fn undo_transaction(&mut self, look: impl FnOnce()) {
-        self.busy = true;
+        self.flags.set_busy(true);
         self.end_transaction();
         let (slot, mapping) = (self.index(), self.mapping_kept());
         while let Some(undone) = journal::undo_last(&mapping, slot) {
@@ -77,7 +77,7 @@ impl Ctx {
     fn end_transaction(&mut self) {
         self.transaction = false;
         self.scopes = 0;
-        self.guards = 0;
+        self.flags.set_guards(0);
         self.body_mut().raw.clear();
     }
 
@@ -89,7 +89,7 @@ impl Ctx {
         body.frees.clear();
         body.doomed.clear();
         body.dooms.forget_places();
-        self.frees = false;
+        self.flags.set_frees(false);
         self.forget_recorded();
         self.rewind_kept();
         self.release_all();

@@ -178,7 +178,7 @@ impl Writer {
             return Ok(());
         }
         let ctx = self.ctx_mut();
-        if ctx.plural {
+        if ctx.flags.is_plural() {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
         let whole = len.next_multiple_of(8) + 8;
@@ -225,7 +225,7 @@ impl Writer {
     #[inline(always)]
     pub(crate) fn forget_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
         let ctx = self.ctx_mut();
-        if ctx.plural {
+        if ctx.flags.is_plural() {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
     }
@@ -493,7 +493,7 @@ impl Writer {
             ctx.free_now(free);
             return;
         }
-        ctx.frees = true;
+        ctx.flags.set_frees(true);
         ctx.body_mut().frees.push(free);
     }
 

@@ -155,7 +155,9 @@ impl<T: Share> Mutex<T> {
                 return self.guard(ctx);
             }
         }
-        self.lock_slow(patience, at)
+        // Not the guard itself: then it would lie in memory on the fast path, too, and be copied.
+        let ctx = self.lock_slow(patience, at)?;
+        self.guard(ctx)
     }
 
     #[cold]
@@ -164,7 +166,7 @@ impl<T: Share> Mutex<T> {
         &self,
         patience: Patience,
         at: &'static Location<'static>,
-    ) -> Result<MutexGuard<'_, T>> {
+    ) -> Result<NonNull<Ctx>> {
         let mut ctx = attached(self)?;
         // SAFETY: as above.
         let own = unsafe { ctx.as_mut() };
@@ -172,32 +174,24 @@ impl<T: Share> Mutex<T> {
         let taken = self.take(own, patience, at);
         own.leave();
         taken?;
-        self.guard(ctx)
+        Ok(ctx)
     }
 
     /// The guard of the lock, which was taken just now.
     #[inline(always)]
     fn guard(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
         if self.header.poison.load(Relaxed) != 0 {
-            return self.give_up(ctx);
+            self.give_up(ctx);
+            return Err(Error::Poisoned);
         }
-        Ok(MutexGuard {
-            mutex: self,
-            ctx,
-            panicking: thread::panicking(),
-        })
+        Ok(MutexGuard { mutex: self, ctx })
     }
 
     /// Lets go of a lock that is poisoned.
     #[cold]
     #[inline(never)]
-    fn give_up(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
-        drop(MutexGuard {
-            mutex: self,
-            ctx,
-            panicking: thread::panicking(),
-        });
-        Err(Error::Poisoned)
+    fn give_up(&self, ctx: NonNull<Ctx>) {
+        drop(MutexGuard { mutex: self, ctx });
     }
 
     fn take(&self, ctx: &mut Ctx, patience: Patience, at: &'static Location<'static>) -> Result {
@@ -367,8 +361,6 @@ impl<T: Share + fmt::Debug> fmt::Debug for Mutex<T> {
 pub struct MutexGuard<'a, T: Share> {
     mutex: &'a Mutex<T>,
     ctx: NonNull<Ctx>,
-    /// Whether the thread was panicking when it took the lock.
-    panicking: bool,
 }
 
 // SAFETY: shared references to a guard only give shared references to the value.
@@ -422,14 +414,15 @@ impl<T: Share> MutexGuard<'_, T> {
         self.mutex.header.stamp.store(writer.stamp(), Relaxed);
     }
 
-    /// A panic poisons what was written under the lock.
+    /// A panic that began under the lock poisons what was written there.
     #[cold]
+    #[inline(never)]
     fn poison(&self) {
         // SAFETY: C1. After a fork the context is wiped, and says so.
-        if !unsafe { self.ctx.as_ref() }.is_own() {
-            return;
+        let ctx = unsafe { self.ctx.as_ref() };
+        if ctx.is_own() && !ctx.taken_in_panic(&self.mutex.header.word) {
+            poison(&self.mutex.header, Writer::of(self.ctx));
         }
-        poison(&self.mutex.header, Writer::of(self.ctx));
     }
 }
 
@@ -464,7 +457,7 @@ impl<T: Share> DerefMut for MutexGuard<'_, T> {
 impl<T: Share> Drop for MutexGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.panicking && thread::panicking() {
+        if thread::panicking() {
             self.poison();
         }
         // SAFETY: C1.
