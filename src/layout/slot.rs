@@ -68,10 +68,12 @@ pub(crate) struct Stamp(pub(crate) u64);
 impl Stamp {
     /// Bits of the serial.
     pub(crate) const SERIAL_BITS: u32 = 50;
+    /// How many serials there are.
+    pub(crate) const SERIALS: u64 = 1 << Self::SERIAL_BITS;
 
     pub(crate) const fn new(slot: usize, serial: u64) -> Self {
         // A damaged arena may count from anywhere.
-        let serial = serial & ((1 << Self::SERIAL_BITS) - 1);
+        let serial = serial & (Self::SERIALS - 1);
         Stamp((slot as u64) << Self::SERIAL_BITS | serial)
     }
 }

@@ -21,7 +21,10 @@ use std::{
     panic::Location,
     ptr::{self, NonNull},
     rc::Rc,
-    sync::{Arc, atomic::Ordering::*},
+    sync::{
+        Arc,
+        atomic::{Ordering::*, compiler_fence},
+    },
 };
 
 /// A thread's context in one arena. Only its own thread uses it.
@@ -51,7 +54,7 @@ pub(crate) struct Ctx {
     pub(super) raw_locks: u32,
     /// Blocks that a [`crate::Reserved`] of this thread has.
     pub(super) reserved: u32,
-    /// The lock of a unit that can have only one; null if there is none.
+    /// The lock of a unit that can have only one, if the flags say that there is one.
     pub(super) single: *const LockWord,
     pub(super) single_kind: Option<&'static LockKind>,
     pub(super) single_at: Option<&'static Location<'static>>,
@@ -67,8 +70,9 @@ pub(crate) struct Ctx {
     origin: u64,
     /// The range recorded last in this section: containers in it need no record of their own.
     pub(super) recorded: (usize, usize),
-    /// The last section's number, as the slot has it.
-    serial: u64,
+    /// The last section's stamp, and the last one whose number the slot is beyond.
+    last_stamp: u64,
+    reserved_stamp: u64,
     mapping: *const Mapping,
     slot: *const Slot,
     /// The slot's number.
@@ -107,6 +111,9 @@ pub(super) struct Body {
 /// The state of what is not a block: a container to be taken apart, whose type is next in
 /// [`Body::doomed`].
 pub(super) const DOOMED: SlabState = SlabState(0);
+
+/// How many section numbers a thread takes at once.
+const RESERVED_SERIALS: u64 = 1024;
 
 /// A free that waits for commit.
 pub(super) struct Deferred {
@@ -244,7 +251,6 @@ impl Ctx {
         this.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
-        this.serial = this.slot().serial.load(Relaxed);
         this.inline = (&raw const this.slot().inline).cast::<u8>().cast_mut();
         this.rewind();
         FIRST.set(ctx);
@@ -358,13 +364,32 @@ impl Ctx {
         self.stamp
     }
 
-    /// The number is stored before its first use, and never goes back (J2).
     #[inline(always)]
     fn new_stamp(&mut self) {
-        let serial = self.serial.wrapping_add(1);
-        self.serial = serial;
-        self.slot().serial.store(serial, Release);
-        self.stamp = Stamp::new(self.index(), serial).0;
+        if self.last_stamp == self.reserved_stamp {
+            self.reserve_stamps();
+        }
+        self.last_stamp += 1;
+        self.stamp = self.last_stamp;
+    }
+
+    /// The slot's serial is beyond each number before that is used, and never goes back (J2): whoever
+    /// has the slot next begins there.
+    #[cold]
+    #[inline(never)]
+    fn reserve_stamps(&mut self) {
+        let serial = self.slot().serial.load(Relaxed);
+        // A damaged arena may count from anywhere; others do not come so far.
+        let first = if serial < Stamp::SERIALS - RESERVED_SERIALS {
+            serial
+        } else {
+            0
+        };
+        let end = first + RESERVED_SERIALS;
+        self.slot().serial.store(end, Release);
+        compiler_fence(SeqCst);
+        self.last_stamp = Stamp::new(self.index(), first).0;
+        self.reserved_stamp = Stamp::new(self.index(), end).0;
     }
 
     /// How far the log is written.
@@ -398,13 +423,13 @@ impl Ctx {
             return Err(Error::Reentered);
         }
         self.flags.set_busy(true);
-        std::sync::atomic::compiler_fence(SeqCst);
+        compiler_fence(SeqCst);
         Ok(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
-        std::sync::atomic::compiler_fence(SeqCst);
+        compiler_fence(SeqCst);
         self.flags.set_busy(false);
     }
 }

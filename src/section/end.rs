@@ -203,8 +203,7 @@ impl Ctx {
     /// the lock is retained to the unit's end.
     #[inline(always)]
     pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
-        let flags = self.flags;
-        if !flags.is_one_guard() {
+        if !self.flags.are_of_single() {
             return self.guard_dropped_slow(word);
         }
         // A signal handler finds a section until all is done.
@@ -217,10 +216,8 @@ impl Ctx {
             mutant::here("between commit and release");
             crate::sync::release(word);
         }
-        self.single = std::ptr::null();
         compiler_fence(SeqCst);
-        // Of the thread's flags only `OTHERS` may be left.
-        self.flags = flags.without_guards();
+        self.flags.set_single(false, false);
     }
 
     #[inline(never)]
@@ -229,19 +226,18 @@ impl Ctx {
             // A guard of the process that this one was forked from: it is still held there.
             return;
         }
-        self.flags.remove_guards(1);
         if self.flags.is_plural() {
+            self.flags.remove_guards(1);
             self.retain(word);
             return;
         }
         self.flags.set_busy(true);
+        self.flags.set_single(false, false);
         if mutant::is(Mutant::ReleaseFirst) {
             crate::sync::release(word);
             mutant::here("between release and commit");
         }
         let frees = self.commit();
-        self.single = std::ptr::null();
-        self.flags.set_in_panic(false);
         if !mutant::is(Mutant::ReleaseFirst) {
             mutant::here("between commit and release");
             crate::sync::release(word);

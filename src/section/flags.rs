@@ -1,5 +1,7 @@
 //! What the fast paths ask of a context, in one word.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// The state of a thread's unit. The fast paths of a lock ask for all of it by one comparison.
 ///
 /// | bits | meaning |
@@ -9,117 +11,146 @@
 /// | 33 | plural: the unit may have several locks, from its scope's begin to its end |
 /// | 34 | frees: the section has frees to do after commit |
 /// | 35 | others: the thread has other contexts |
-/// | 36 | in panic: the thread was panicking when it took the unit's only lock |
+/// | 36 | single: the unit has one lock, and can have no other |
+/// | 37 | in panic: the thread was panicking when it took that lock |
 ///
 /// It is read and written as a whole: a load of eight bytes behind a store of fewer would wait until
-/// the store has left the store buffer, at each lock and unlock.
+/// the store has left the store buffer, at each lock and unlock. Atomic, since only then the compiler
+/// does not make a store of one byte of a changed bit; used by its own thread alone.
 ///
 /// A signal handler may change it between a load and a store of the thread: what it changes it puts
 /// back before it returns, except `OTHERS`, and no handler attaches (that allocates memory).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Default, Debug)]
 #[repr(transparent)]
-pub(super) struct Flags(u64);
+pub(super) struct Flags(AtomicU64);
 
 const GUARDS: u64 = u32::MAX as u64;
 const BUSY: u64 = 1 << 32;
 const PLURAL: u64 = 1 << 33;
 const FREES: u64 = 1 << 34;
 const OTHERS: u64 = 1 << 35;
-const IN_PANIC: u64 = 1 << 36;
+const SINGLE: u64 = 1 << 36;
+const IN_PANIC: u64 = 1 << 37;
 
 impl Flags {
-    /// Nothing is open, and there is no other context.
-    pub(super) const NONE: Flags = Flags(0);
-    /// The only context's section, with one guard and nothing to free.
-    pub(super) const ONE_GUARD: Flags = Flags(1);
-
     #[inline(always)]
-    pub(super) fn guards(self) -> u32 {
-        (self.0 & GUARDS) as u32
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
     }
 
     #[inline(always)]
-    pub(super) fn is_busy(self) -> bool {
-        self.0 & BUSY != 0
+    fn put(&self, bits: u64) {
+        self.0.store(bits, Relaxed);
     }
 
     #[inline(always)]
-    pub(super) fn is_plural(self) -> bool {
-        self.0 & PLURAL != 0
+    fn has(&self, bit: u64) -> bool {
+        self.get() & bit != 0
     }
 
     #[inline(always)]
-    pub(super) fn has_frees(self) -> bool {
-        self.0 & FREES != 0
+    fn set(&self, bit: u64, value: bool) {
+        let bits = self.get();
+        self.put(if value { bits | bit } else { bits & !bit });
+    }
+
+    /// Whether nothing is open, and there is no other context.
+    #[inline(always)]
+    pub(super) fn are_clear(&self) -> bool {
+        self.get() == 0
+    }
+
+    /// Whether it is the section of a single lock, whose guard lives, and nothing is to be freed.
+    #[inline(always)]
+    pub(super) fn are_of_single(&self) -> bool {
+        self.get() & !OTHERS == SINGLE | 1
+    }
+
+    /// Begins the section of a single lock in the only context.
+    #[inline(always)]
+    pub(super) fn begin_single(&self) {
+        self.put(SINGLE | 1);
+    }
+
+    /// Ends the section of a single lock; or begins one where more is going on.
+    #[inline(always)]
+    pub(super) fn set_single(&self, single: bool, in_panic: bool) {
+        let others = self.get() & !(GUARDS | SINGLE | IN_PANIC);
+        let single = if single { SINGLE | 1 } else { 0 };
+        let in_panic = if in_panic { IN_PANIC } else { 0 };
+        self.put(others | single | in_panic);
     }
 
     #[inline(always)]
-    pub(super) fn has_others(self) -> bool {
-        self.0 & OTHERS != 0
+    pub(super) fn has_single(&self) -> bool {
+        self.has(SINGLE)
     }
 
     #[inline(always)]
-    pub(super) fn is_in_panic(self) -> bool {
-        self.0 & IN_PANIC != 0
-    }
-
-    /// Whether it is a section with one guard, and nothing to free.
-    #[inline(always)]
-    pub(super) fn is_one_guard(self) -> bool {
-        self.0 & !OTHERS == Self::ONE_GUARD.0
-    }
-
-    /// The same, without its guards.
-    #[inline(always)]
-    pub(super) fn without_guards(self) -> Flags {
-        Flags(self.0 & !GUARDS)
+    pub(super) fn guards(&self) -> u32 {
+        (self.get() & GUARDS) as u32
     }
 
     #[inline(always)]
-    pub(super) fn set_guards(&mut self, guards: u32) {
-        self.0 = self.without_guards().0 | u64::from(guards);
+    pub(super) fn set_guards(&self, guards: u32) {
+        self.put(self.get() & !GUARDS | u64::from(guards));
     }
 
     #[inline(always)]
-    pub(super) fn add_guard(&mut self) {
+    pub(super) fn add_guard(&self) {
         debug_assert!(self.guards() < u32::MAX);
-        self.0 += 1;
+        self.put(self.get() + 1);
     }
 
     #[inline(always)]
-    pub(super) fn remove_guards(&mut self, count: u32) {
+    pub(super) fn remove_guards(&self, count: u32) {
         debug_assert!(self.guards() >= count);
-        self.0 -= u64::from(count);
+        self.put(self.get() - u64::from(count));
     }
 
     #[inline(always)]
-    pub(super) fn set_busy(&mut self, busy: bool) {
+    pub(super) fn is_busy(&self) -> bool {
+        self.has(BUSY)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_busy(&self, busy: bool) {
         self.set(BUSY, busy);
     }
 
     #[inline(always)]
-    pub(super) fn set_plural(&mut self, plural: bool) {
+    pub(super) fn is_plural(&self) -> bool {
+        self.has(PLURAL)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_plural(&self, plural: bool) {
         self.set(PLURAL, plural);
     }
 
     #[inline(always)]
-    pub(super) fn set_frees(&mut self, frees: bool) {
+    pub(super) fn has_frees(&self) -> bool {
+        self.has(FREES)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_frees(&self, frees: bool) {
         self.set(FREES, frees);
     }
 
     #[inline(always)]
-    pub(super) fn set_others(&mut self, others: bool) {
+    pub(super) fn has_others(&self) -> bool {
+        self.has(OTHERS)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_others(&self, others: bool) {
         self.set(OTHERS, others);
     }
 
     #[inline(always)]
-    pub(super) fn set_in_panic(&mut self, in_panic: bool) {
-        self.set(IN_PANIC, in_panic);
-    }
-
-    #[inline(always)]
-    fn set(&mut self, bit: u64, value: bool) {
-        self.0 = if value { self.0 | bit } else { self.0 & !bit };
+    pub(super) fn is_in_panic(&self) -> bool {
+        self.has(IN_PANIC)
     }
 }
 
@@ -129,25 +160,29 @@ mod tests {
 
     #[test]
     fn bits_do_not_touch_each_other() {
-        let mut flags = Flags::NONE;
-        flags.add_guard();
-        assert_eq!(flags, Flags::ONE_GUARD);
+        let flags = Flags::default();
+        assert!(flags.are_clear());
+        flags.begin_single();
+        assert!(flags.are_of_single() && flags.has_single() && !flags.is_in_panic());
         flags.set_others(true);
-        assert!(flags.is_one_guard() && flags.has_others());
+        assert!(flags.are_of_single() && flags.has_others());
         flags.set_frees(true);
-        assert!(!flags.is_one_guard() && flags.has_frees());
+        assert!(!flags.are_of_single() && flags.has_frees());
         flags.set_busy(true);
         flags.set_plural(true);
+        flags.set_single(true, true);
         flags.add_guard();
         assert_eq!(flags.guards(), 2);
         flags.remove_guards(2);
         assert_eq!(flags.guards(), 0);
         flags.set_guards(1);
-        assert!(flags.is_busy() && flags.is_plural());
+        assert!(flags.is_busy() && flags.is_plural() && flags.is_in_panic());
         for set in [Flags::set_busy, Flags::set_plural, Flags::set_frees] {
-            set(&mut flags, false);
+            set(&flags, false);
         }
+        assert!(flags.has_single() && !flags.are_of_single());
+        flags.set_single(false, false);
         flags.set_others(false);
-        assert_eq!(flags, Flags::ONE_GUARD);
+        assert!(flags.are_clear());
     }
 }

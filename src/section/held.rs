@@ -1,6 +1,6 @@
 //! The locks that a thread's section holds.
 
-use super::{Ctx, flags::Flags, nested::holds_locks};
+use super::{Ctx, nested::holds_locks};
 use crate::{
     error::{Error, Result},
     layout::LockWord,
@@ -9,7 +9,6 @@ use crate::{
 use std::{
     any::TypeId,
     panic::Location,
-    ptr,
     sync::atomic::{Ordering::*, compiler_fence},
     thread,
 };
@@ -100,14 +99,15 @@ impl Ctx {
 
     /// The locks of the section, in the order in which they were taken.
     pub(super) fn held(&self) -> impl Iterator<Item = Held> {
-        let single = self.single_kind.zip(self.single_at).map(|(kind, at)| Held {
+        let single = self.flags.has_single().then_some(self.single_kind);
+        let single = single.flatten().zip(self.single_at);
+        let single = single.map(|(kind, at)| Held {
             word: self.single,
             guarded: true,
             in_panic: self.flags.is_in_panic(),
             kind,
             at,
         });
-        let single = single.filter(|held| !held.word.is_null());
         single.into_iter().chain(self.body().held.iter().copied())
     }
 
@@ -127,25 +127,24 @@ impl Ctx {
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) -> bool {
-        if self.flags != Flags::NONE || thread::panicking() {
+        if !self.flags.are_clear() || thread::panicking() {
             return false;
         }
-        self.flags = Flags::ONE_GUARD;
-        self.hold_single(word, kind, at);
+        self.note_single(word, kind, at);
+        self.flags.begin_single();
         compiler_fence(SeqCst);
         let taken = word
             .0
             .compare_exchange(0, self.tag, Acquire, Relaxed)
             .is_ok();
         if !taken {
-            self.single = ptr::null();
-            self.flags = Flags::NONE;
+            self.flags.set_single(false, false);
         }
         taken
     }
 
     #[inline(always)]
-    fn hold_single(
+    fn note_single(
         &mut self,
         word: *const LockWord,
         kind: &'static LockKind,
@@ -165,9 +164,8 @@ impl Ctx {
     ) {
         if !self.flags.is_plural() {
             debug_assert_eq!(self.flags.guards(), 0);
-            self.flags.set_guards(1);
-            self.flags.set_in_panic(thread::panicking());
-            return self.hold_single(word, kind, at);
+            self.note_single(word, kind, at);
+            return self.flags.set_single(true, thread::panicking());
         }
         self.forget_where(|other| other == word);
         self.flags.add_guard();
@@ -200,12 +198,11 @@ impl Ctx {
 
     /// Forgets the lock taken last: its word will not be released, or already was.
     pub(crate) fn forget_guard(&mut self) {
-        self.flags.remove_guards(1);
         if self.flags.is_plural() {
+            self.flags.remove_guards(1);
             self.body_mut().held.pop();
         } else {
-            self.single = ptr::null();
-            self.flags.set_in_panic(false);
+            self.flags.set_single(false, false);
         }
     }
 

@@ -22,8 +22,9 @@ use std::{
 const BACK_STOP: Duration = Duration::from_millis(40);
 /// Sleeps for the same lock after which its holder's process is looked for: about a second's worth.
 const SLEEPS_BEFORE_DOUBT: u32 = 25;
-/// Looks at a held lock before sleeping.
-const SPINS: u32 = 100;
+/// Looks at a held lock before sleeping. From one to the next the time doubles: each look takes the
+/// word's cache line from the holder, who otherwise locks and unlocks many times meanwhile.
+const LOOKS: u32 = 7;
 
 /// Until when somebody is ready to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +78,7 @@ impl Taker<'_> {
 
     fn take_loop(self, word: &LockWord, patience: Patience) -> Result {
         let mut contended = 0;
-        let mut spins = 0;
+        let mut looks = 0;
         let mut sleeps = 0u32;
         let mut absent = 0;
         loop {
@@ -102,9 +103,9 @@ impl Taker<'_> {
                 }
                 continue;
             }
-            if spins < SPINS && patience != Patience::None {
-                spins += 1;
-                std::hint::spin_loop();
+            if looks < LOOKS && patience != Patience::None {
+                (0..1 << looks).for_each(|_| std::hint::spin_loop());
+                looks += 1;
                 continue;
             }
             let sleep = patience.next_sleep()?;
