@@ -6,11 +6,10 @@
 use super::{Arena, Options, open};
 use crate::{
     error::{Error, Result},
-    journal,
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
-    mapping::{self, Access, Backing, Locks, Mapping, register},
+    mapping::{Access, Backing, Locks, Mapping, register},
     os,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -89,10 +88,7 @@ pub(super) fn map_memory(bytes: u64) -> Result<MmapRaw> {
 /// Allocates what this process needs for its first arena: later there is nobody to tell that there is
 /// no memory for it.
 pub(super) fn prepare_process() -> Result {
-    os::process::prepare()
-        .and_then(|()| mapping::prepare())
-        .and_then(|()| journal::prepare())
-        .map_err(|source| Error::os("map memory for this process", source))
+    os::memory::prepare().map_err(|source| Error::os("map memory for this process", source))
 }
 
 /// The slabs that are committed from the start.

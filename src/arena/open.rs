@@ -2,7 +2,7 @@
 
 use super::{
     Arena, Options,
-    create::{self, boot_words, identity},
+    create::{self, boot_words},
 };
 use crate::{
     error::{Error, Result},
@@ -63,18 +63,23 @@ fn refused(path: &Path, source: io::Error) -> Error {
 /// Opens the arena in an open file.
 pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Result<Arena> {
     create::prepare_process()?;
-    let length = check_file(options, &file, path.as_deref())?;
-    let identity = identity(&file)?;
+    let (length, identity) = check_file(options, &file, path.as_deref())?;
     if let Some(mapping) = find_file(identity, options.access) {
         return verify(options, Arena::from_mapping(mapping));
     }
     let header = read_header(&file, length)?;
-    // The file may have grown meanwhile: it does so before the header says so.
-    let length = file_length(&file)?;
-    let geometry = check_header(&header, length)?;
+    let geometry = match check_header(&header, length) {
+        // The file may have grown meanwhile: it does so before the header says so.
+        Err(Error::Truncated { .. }) => check_header(&header, file_length(&file)?)?,
+        geometry => geometry?,
+    };
     let map = map(&file, &geometry, options.access)?;
-    let locks = os::file::reopen(&file, options.access == Access::ReadWrite)
-        .map_err(|source| Error::os("open the arena's file anew", source))?;
+    let write = options.access == Access::ReadWrite;
+    let locks = match &path {
+        Some(path) => os::file::reopen_at(path, identity, &file, write),
+        None => os::file::reopen(&file, write),
+    };
+    let locks = locks.map_err(|source| Error::os("open the arena's file anew", source))?;
     let backing = Backing::File {
         file,
         locks: Locks::new(locks),
@@ -147,8 +152,9 @@ fn verify(options: &Options, arena: Arena) -> Result<Arena> {
     Ok(arena)
 }
 
-/// Refuses what is no regular file, belongs to others, or can be written by others.
-fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<u64> {
+/// Refuses what is no regular file, belongs to others, or can be written by others. Gives the file's
+/// length, and what tells it from others.
+fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<(u64, Identity)> {
     let metadata = file
         .metadata()
         .map_err(|source| Error::os("look at the arena's file", source))?;
@@ -178,7 +184,7 @@ fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<u64
             });
         }
     }
-    Ok(metadata.len())
+    Ok((metadata.len(), Identity::of(&metadata)))
 }
 
 fn file_length(file: &File) -> Result<u64> {

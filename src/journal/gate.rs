@@ -11,19 +11,12 @@ use crate::{
     mapping::{Backing, Mapping},
     os::{
         file::{self, Hold},
-        memory::{ProcessLock, WipedPage},
+        memory::{ProcessLock, WipedWord},
     },
 };
 
 /// The first of the bytes that stand for slots.
 const FIRST_BYTE: u64 = (1 << 62) + (1 << 20);
-
-static INSIDE: WipedPage = WipedPage::new();
-
-/// Makes what the gates need in this process.
-pub(crate) fn prepare() -> std::io::Result<()> {
-    INSIDE.get().map(drop)
-}
 
 /// Runs `f` unless somebody else is in the slot's gate. Signals are blocked: a handler would wait
 /// for its own thread.
@@ -32,7 +25,7 @@ pub(crate) fn prepare() -> std::io::Result<()> {
 ///
 /// What the kernel says.
 pub(super) fn pass<R>(mapping: &Mapping, slot: usize, f: impl FnOnce() -> R) -> Result<Option<R>> {
-    let _inside = ProcessLock::take(&INSIDE);
+    let _inside = ProcessLock::take(WipedWord::Gates);
     let Backing::File { locks, .. } = &mapping.backing else {
         return Ok(Some(f()));
     };

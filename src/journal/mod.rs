@@ -21,7 +21,7 @@ mod slots;
 use recover::{link_life, unlink_life};
 
 pub(crate) use bury::bury;
-pub(crate) use gate::prepare;
+
 pub(crate) use immediate::Immediate;
 pub(crate) use recover::{Depth, is_dead, reap, recover, recover_all, resolve_all, second_opinion};
 pub(crate) use replay::{LogReader, Undone, doomed, undo_last};

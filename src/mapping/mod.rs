@@ -13,7 +13,7 @@ mod grow;
 mod table;
 
 pub(crate) use backing::{Backing, Locks};
-pub(crate) use table::{find_base, find_file, find_id, locate, prepare, register};
+pub(crate) use table::{find_base, find_file, find_id, locate, register};
 
 use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, Slot};
 use memmap2::MmapRaw;

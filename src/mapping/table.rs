@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     os::{
         file::Identity,
-        memory::{ProcessLock, WipedPage},
+        memory::{ProcessLock, WipedWord},
     },
 };
 use std::{
@@ -98,14 +98,6 @@ pub(crate) fn locate_slow(address: usize) -> Option<Located> {
     None
 }
 
-/// Where the lock's word is: free in a forked child.
-static LOCK: WipedPage = WipedPage::new();
-
-/// Makes what the table needs: from here on nothing of it can fail for want of memory.
-pub(crate) fn prepare() -> std::io::Result<()> {
-    LOCK.get().map(drop)
-}
-
 /// A reference to the mapping of an entry, unless it is going away. Needs the lock.
 fn upgrade(entry: &Entry) -> Option<Arc<Mapping>> {
     let pointer = entry.mapping.load(Acquire);
@@ -132,7 +124,7 @@ fn those(_lock: &ProcessLock, wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<Mappin
 
 /// This process's mapping that begins at an address, unless it is going away.
 pub(crate) fn find_base(base: *mut u8) -> Option<Arc<Mapping>> {
-    let lock = ProcessLock::take(&LOCK);
+    let lock = ProcessLock::take(WipedWord::Mappings);
     let found = those(&lock, |entry| entry.start.load(Relaxed) == base.addr());
     drop(lock);
     found.into_iter().next()
@@ -140,7 +132,7 @@ pub(crate) fn find_base(base: *mut u8) -> Option<Arc<Mapping>> {
 
 /// This process's mapping of a file for that access, if it has one.
 pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mapping>> {
-    let mappings = those(&ProcessLock::take(&LOCK), |_| true);
+    let mappings = those(&ProcessLock::take(WipedWord::Mappings), |_| true);
     mappings
         .into_iter()
         .find(|mapping| mapping.identity() == Some(identity) && mapping.access() == access)
@@ -149,7 +141,7 @@ pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mappin
 /// This process's mapping of an arena, by the id that its containers carry; one that can be written
 /// if there is one.
 pub(crate) fn find_id(arena: u32) -> Option<Arc<Mapping>> {
-    let mut found = those(&ProcessLock::take(&LOCK), |entry| {
+    let mut found = those(&ProcessLock::take(WipedWord::Mappings), |entry| {
         entry.arena.load(Relaxed) == arena
     });
     let writable = found
@@ -175,7 +167,7 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
     let mapping = Arc::new(mapping);
     // Declared before the lock, so that they are dropped after it.
     let others;
-    let _lock = ProcessLock::take(&LOCK);
+    let _lock = ProcessLock::take(WipedWord::Mappings);
     // A file's arena has the same id wherever it is mapped.
     others = those(&_lock, |entry| entry.arena.load(Relaxed) == mapping.arena());
     for other in &others {
@@ -209,7 +201,7 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
 
 /// Takes a mapping out of the table, before it is unmapped.
 pub(super) fn unregister(mapping: &Mapping) {
-    let _lock = ProcessLock::take(&LOCK);
+    let _lock = ProcessLock::take(WipedWord::Mappings);
     let base = mapping.base().addr();
     let Some(entry) = TABLE
         .iter()

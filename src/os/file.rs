@@ -14,7 +14,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{File, Metadata},
     io,
     mem::MaybeUninit,
     os::{
@@ -50,13 +50,18 @@ pub(crate) struct Identity {
     pub(crate) ino: u64,
 }
 
+impl Identity {
+    pub(crate) fn of(metadata: &Metadata) -> Identity {
+        Identity {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+        }
+    }
+}
+
 /// The identity of an open file.
 pub(crate) fn identity(file: &File) -> io::Result<Identity> {
-    let found = file.metadata()?;
-    Ok(Identity {
-        dev: found.dev(),
-        ino: found.ino(),
-    })
+    file.metadata().map(|metadata| Identity::of(&metadata))
 }
 
 /// Opens what is at `path`. A symbolic link there is an error; a FIFO or a device does not block.
@@ -70,6 +75,15 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
 /// Opens the same file once more, with an open file description of its own.
 pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
     open_with(&descriptor_path(file.as_fd()), access(write))
+}
+
+/// The same, where the file is probably still at `path`: the way by `/proc` takes several times as
+/// long.
+pub(crate) fn reopen_at(path: &Path, of: Identity, file: &File, write: bool) -> io::Result<File> {
+    match open(path, write) {
+        Ok(again) if identity(&again).is_ok_and(|found| found == of) => Ok(again),
+        _ => reopen(file, write),
+    }
 }
 
 fn access(write: bool) -> OFlags {

@@ -386,16 +386,24 @@ struct Pages {
 
 impl Pages {
     fn map(file: BorrowedFd<'_>, offset: u64, page_size: usize) -> io::Result<Pages> {
-        // SAFETY: the kernel chooses a free range of two pages.
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses a free range of two pages. What the second one shows of the file
+        // is not touched before a private page takes its place.
         let start = unsafe {
-            let (none, private) = (ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE);
-            mmap_anonymous(ptr::null_mut(), 2 * page_size, none, private)?
+            mmap(
+                ptr::null_mut(),
+                2 * page_size,
+                access,
+                MapFlags::SHARED,
+                file,
+                offset,
+            )?
         };
         let pages = Pages {
             start: start.cast(),
             page_size,
         };
-        match pages.fill(file, offset) {
+        match pages.fill() {
             Ok(()) => Ok(pages),
             Err(error) => {
                 // SAFETY: mapped above, used by nobody.
@@ -405,29 +413,14 @@ impl Pages {
         }
     }
 
-    /// Puts the two pages into the reserved range, and makes the shared one present: what would
-    /// be SIGBUS later is an error here.
-    fn fill(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
+    /// Puts the private page behind the shared one, and makes that present: what would be SIGBUS
+    /// later is an error here.
+    fn fill(&self) -> io::Result<()> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let (shared, private) = (self.start, self.start.wrapping_add(self.page_size));
-        let at = MapFlags::FIXED;
-        // SAFETY: replaces pages of our own reservation.
-        unsafe {
-            mmap(
-                shared.cast(),
-                self.page_size,
-                access,
-                at | MapFlags::SHARED,
-                file,
-                offset,
-            )?;
-            mmap_anonymous(
-                private.cast(),
-                self.page_size,
-                access,
-                at | MapFlags::PRIVATE,
-            )?;
-        }
+        let at = MapFlags::FIXED | MapFlags::PRIVATE;
+        // SAFETY: replaces a page of our own.
+        unsafe { mmap_anonymous(private.cast(), self.page_size, access, at)? };
         memory::wipe_on_fork(private, self.page_size)?;
         match memory::populate(shared, self.page_size, true) {
             // Before Linux 5.14 there is no such advice.

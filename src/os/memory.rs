@@ -6,7 +6,7 @@
 use std::{
     ffi::c_void,
     io, ptr,
-    sync::atomic::{AtomicPtr, AtomicU32, Ordering::*},
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering::*},
 };
 
 use rustix::{
@@ -123,49 +123,79 @@ impl Drop for Wiped {
     }
 }
 
-/// One page of zeros that a fork wipes, made at its first use and kept.
-pub(crate) struct WipedPage(AtomicPtr<u8>);
+/// The words of this process that are zero in a forked child. All lie in one page, which is made at
+/// the first use of any and kept; each in a cache line of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WipedWord {
+    /// What [`super::process::generation`] says.
+    Generation,
+    /// What this process found out about itself, once; 0 until then.
+    StartTime,
+    PidNamespace,
+    TimeNamespace,
+    /// Locks.
+    Mappings,
+    Gates,
+}
 
-impl WipedPage {
-    pub(crate) const fn new() -> Self {
-        WipedPage(AtomicPtr::new(ptr::null_mut()))
-    }
-
-    /// Address of the page, the same for the whole life of the process and its children.
+impl WipedWord {
+    /// The word, at the same address for the whole life of the process and its children.
     ///
     /// # Errors
     ///
-    /// At the first use only: the kernel has no memory.
-    pub(crate) fn get(&self) -> io::Result<*mut u8> {
-        let page = self.0.load(Acquire);
-        if !page.is_null() {
-            return Ok(page);
-        }
-        let fresh = Wiped::map(1)?;
-        let made = fresh.as_ptr();
-        match self
-            .0
-            .compare_exchange(ptr::null_mut(), made, AcqRel, Acquire)
-        {
-            Ok(_) => Ok(fresh.leak()),
-            Err(theirs) => Ok(theirs),
+    /// At the first use of the page only: the kernel has no memory.
+    pub(crate) fn get(self) -> io::Result<&'static AtomicU64> {
+        let line = wiped_page()?.wrapping_add(self as usize * 64);
+        // SAFETY: inside the page, which is mapped, zeroed, aligned, and never unmapped.
+        Ok(unsafe { AtomicU64::from_ptr(line.cast()) })
+    }
+
+    /// A fact about this process that never changes, and is looked up once.
+    pub(super) fn or_find(self, find: impl FnOnce() -> u64) -> u64 {
+        let Ok(word) = self.get() else {
+            return find();
+        };
+        match word.load(Relaxed) {
+            0 => {
+                let found = find();
+                word.store(found, Relaxed);
+                found
+            }
+            known => known,
         }
     }
 }
 
-/// A lock of this process that is free in a forked child: its word begins the page.
-pub(crate) struct ProcessLock(&'static AtomicU32);
+/// Makes what [`WipedWord`]s and locks need: from here on they cannot fail for want of memory.
+pub(crate) fn prepare() -> io::Result<()> {
+    wiped_page().map(drop)
+}
+
+fn wiped_page() -> io::Result<*mut u8> {
+    static PAGE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+    let page = PAGE.load(Acquire);
+    if !page.is_null() {
+        return Ok(page);
+    }
+    let fresh = Wiped::map(page_size())?;
+    let made = fresh.as_ptr();
+    match PAGE.compare_exchange(ptr::null_mut(), made, AcqRel, Acquire) {
+        Ok(_) => Ok(fresh.leak()),
+        Err(theirs) => Ok(theirs),
+    }
+}
+
+/// A lock of this process that is free in a forked child.
+pub(crate) struct ProcessLock(&'static AtomicU64);
 
 impl ProcessLock {
     /// Takes the lock, for a few steps.
     ///
     /// # Panics
     ///
-    /// If the page is not there yet, and cannot be made.
-    pub(crate) fn take(page: &'static WipedPage) -> Self {
-        let word: *mut AtomicU32 = page.get().expect("no memory for one page").cast();
-        // SAFETY: the page is mapped, zeroed, aligned, and never unmapped.
-        let word = unsafe { &*word };
+    /// If the page of such words is not there yet, and cannot be made.
+    pub(crate) fn take(word: WipedWord) -> Self {
+        let word = word.get().expect("no memory for one page");
         while word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
             std::thread::yield_now();
         }
