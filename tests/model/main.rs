@@ -5,6 +5,7 @@
 //! * [`spans`]: runs of slabs: claimed, published, grown, freed, undone;
 //! * [`holes`]: slabs whose pages go back to the system, and come again;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
+//! * [`bury`]: doomed containers, taken apart after the commit;
 //! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
 //!
 //! Steps bear the names of what the code does, and rules the numbers that they have there. Each model
@@ -13,6 +14,7 @@
 //! `SHARENA_MODEL=all` explores larger sizes too; `SHARENA_TRACE` prints the steps that lead to what a
 //! broken rule breaks.
 
+mod bury;
 mod explore;
 mod gates;
 mod holes;

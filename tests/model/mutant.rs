@@ -87,4 +87,18 @@ pub(crate) enum Mutant {
     SlabForgets,
     /// H8: who follows an offset that may be stale reads through the mapping.
     FollowsMapped,
+    /// J12: what is buried is in no doubt.
+    BuryWithoutDoubt,
+    /// J12: nobody says that a block is being buried.
+    NoBurying,
+    /// J12: the owner's offset is cleared before anybody says so.
+    UnlinkFirst,
+    /// J12: the owner's offset is cleared behind the free.
+    UnlinkLate,
+    /// J12: the doubt is over before the block is freed.
+    SettleEarly,
+    /// J12: the block in doubt is freed again also if the walk finds it.
+    FreesBeforeWalk,
+    /// J12: the owner of blocks goes before them.
+    ParentFirst,
 }
