@@ -4,6 +4,7 @@
 //! * [`section`]: sections, locks, the journal, small blocks, drains, recovery, detaching;
 //! * [`spans`]: runs of slabs: claimed, published, grown, freed, undone;
 //! * [`holes`]: slabs whose pages go back to the system, and come again;
+//! * [`nested`]: sections in one another, guards that outlive them;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
 //! * [`bury`]: doomed containers, taken apart after the commit;
 //! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
@@ -19,6 +20,7 @@ mod explore;
 mod gates;
 mod holes;
 mod mutant;
+mod nested;
 mod section;
 mod semaphore;
 mod slots;

@@ -101,4 +101,14 @@ pub(crate) enum Mutant {
     FreesBeforeWalk,
     /// J12: the owner of blocks goes before them.
     ParentFirst,
+    /// S2: the end of an inner scope releases the locks whose guards are gone.
+    InnerEndReleases,
+    /// S2: the end of an inner scope commits.
+    InnerEndCommits,
+    /// S2: the outermost scope's end ends the unit, though a guard outlives it.
+    ScopeEndsUnit,
+    /// S2: the last guard ends the unit, though its scope goes on.
+    GuardEndsUnit,
+    /// S1: a second lock is taken beside a guard that is in no scope.
+    LocksBesideGuard,
 }
