@@ -78,4 +78,39 @@ mod tests {
         arena.reap().unwrap();
         assert_eq!(claim(), 0);
     }
+
+    /// Nobody else gets the slot while its thread still has the life word watched.
+    #[test]
+    fn a_slot_that_cannot_be_left_is_its_threads_to_the_end() {
+        let mut options = Arena::options();
+        let arena = options.max_size(1 << 20).slots(8).anonymous().unwrap();
+        let mapping = arena.mapping();
+        let is_there = |slot: &usize| mapping.life(*slot).load(Acquire) != 0;
+        let slot = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let before: Vec<_> = (0..8).filter(is_there).collect();
+                drop(arena.alloc_value(1u64).unwrap());
+                let own = (0..8).find(|slot| is_there(slot) && !before.contains(slot));
+                let slot = own.expect("attached just now");
+                let (near, far) = UnixStream::pair().unwrap();
+                let in_the_gate = Child::fork(|| {
+                    let _ = pass(mapping, slot, || {
+                        (&far).write_all(&[0]).unwrap();
+                        sleep_for_ever()
+                    });
+                });
+                (&near).read_exact(&mut [0]).unwrap();
+                crate::section::detach_current(mapping);
+                let life = mapping.life(slot).load(Acquire);
+                assert_eq!(life, crate::os::process::thread_id());
+                in_the_gate.kill();
+                slot
+            });
+            thread.join().unwrap()
+        });
+        assert!(crate::journal::is_dead(mapping, slot));
+        arena.reap().unwrap();
+        assert!(!is_there(&slot));
+        assert_eq!(mapping.slot(slot).claim.load(Acquire), 0);
+    }
 }

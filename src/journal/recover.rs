@@ -283,9 +283,9 @@ fn unwatched(source: std::io::Error) -> Error {
     Error::os("have the kernel watch over this thread", source)
 }
 
-/// The reverse: the life word says `last`, that nobody is there, and the kernel forgets it.
-pub(super) fn unlink_life(mapping: &Mapping, slot: usize, last: u32, node: Option<life::LifeNode>) {
-    mapping.life(slot).store(last, Release);
+/// The reverse: the life word says that nobody is there, and the kernel forgets it.
+pub(super) fn unlink_life(mapping: &Mapping, slot: usize, node: Option<life::LifeNode>) {
+    mapping.life(slot).store(0, Release);
     if let Some(node) = node {
         // SAFETY: linked by this thread in this process.
         unsafe { node.unlink() };

@@ -16,7 +16,7 @@ use crate::{
     mapping::Mapping,
     mutant::{self, Mutant},
     os::{
-        life::{self, LifeNode},
+        life::LifeNode,
         process::{self, Fate},
     },
 };
@@ -98,11 +98,7 @@ fn try_enter(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
     }
     let entered = gate::pass(mapping, slot, || {
         let stored = &mapping.slot(slot).claim;
-        let claimed = is_free(mapping, slot)
-            && stored
-                .compare_exchange(0, Claim::mine().0, AcqRel, Relaxed)
-                .is_ok();
-        if !claimed {
+        if !is_free(mapping, slot) || !claim(mapping, slot) {
             return Ok(None);
         }
         begin(mapping, slot);
@@ -116,6 +112,23 @@ fn try_enter(mapping: &Mapping, slot: usize) -> Result<Option<Lived>> {
         }
     });
     entered?.unwrap_or(Ok(None))
+}
+
+/// Claims a slot that was free just now. Says whether it is this process's.
+///
+/// A forked child that is not told from its parent in the gate may have had it meanwhile, and may have
+/// died: a recovery clears the claim, whose ever that is, and then the life word. So the life word
+/// is looked at again, and then the claim.
+fn claim(mapping: &Mapping, slot: usize) -> bool {
+    let (stored, mine) = (&mapping.slot(slot).claim, Claim::mine().0);
+    if stored.compare_exchange(0, mine, AcqRel, Acquire).is_err() {
+        return false;
+    }
+    if mapping.life(slot).load(Acquire) != 0 && !mutant::is(Mutant::ClaimBeforeLife) {
+        let _ = stored.compare_exchange(mine, 0, AcqRel, Relaxed);
+        return false;
+    }
+    stored.load(Acquire) == mine
 }
 
 /// Whether nobody has the slot, and nothing is left of one who had it.
@@ -187,27 +200,32 @@ pub(crate) fn tag_of(mapping: &Mapping, slot: usize) -> Tag {
     Tag::new(slot, mapping.slot(slot).generation.load(Acquire))
 }
 
-/// How often a thread that leaves tries to come through its slot's gate.
-const ATTEMPTS: u32 = 20;
+/// How often a thread that leaves tries to come through its slot's gate, without a pause,
+const HASTY: u32 = 20;
+/// and with one of a millisecond: in a gate somebody takes a few steps, or has died.
+const ATTEMPTS: u32 = 1000;
 
 /// Leaves a slot of which nothing is left: the life word says that nobody is there, the kernel
 /// forgets it, and others may claim it.
 ///
-/// Where it cannot come through the gate, the slot is left as by a death, and recovered.
+/// Who cannot come through the gate leaves the life word as it is, and to the kernel, which marks it when
+/// the thread ends. To mark it here would make the slot another's while this thread still has it
+/// watched: at its death the kernel would take that one's number, of another namespace, for its own.
 pub(crate) fn leave(mapping: &Mapping, lived: Lived) {
     let Lived { slot, mut life } = lived;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let left = gate::pass(mapping, slot, || {
-            super::unlink_life(mapping, slot, 0, life.take());
+            super::unlink_life(mapping, slot, life.take());
             mapping.slot(slot).claim.store(0, Release);
         });
         match left {
             Ok(Some(())) => return,
-            Ok(None) => std::thread::yield_now(),
+            Ok(None) if attempt < HASTY => std::thread::yield_now(),
+            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(1)),
             Err(_) => break,
         }
     }
-    super::unlink_life(mapping, slot, life::OWNER_DIED, life.take());
+    // A forgotten node stays right.
 }
 
 /// Frees a slot whose claimant died before it lived there. Says whether it did.
@@ -242,4 +260,25 @@ pub(crate) fn next_generation(generation: &AtomicU64) {
     let now = generation.load(Relaxed);
     // A damaged arena may say anything.
     generation.store(now.wrapping_add(1) & 0xffff_ffff_ffff, Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Arena, os::life::OWNER_DIED};
+
+    /// Somebody had the slot, and died, since it was found free.
+    #[test]
+    fn who_claims_a_slot_looks_back() {
+        const SLOT: usize = 5;
+        let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+        let mapping = arena.mapping();
+        mapping.life(SLOT).store(OWNER_DIED, Release);
+        assert!(!claim(mapping, SLOT));
+        assert_eq!(mapping.slot(SLOT).claim.load(Acquire), 0);
+        mapping.life(SLOT).store(0, Release);
+        assert!(claim(mapping, SLOT));
+        assert!(!claim(mapping, SLOT));
+        mapping.slot(SLOT).claim.store(0, Release);
+    }
 }

@@ -3,8 +3,11 @@
 //!
 //! * [`section`]: sections, locks, the journal, small blocks, drains, recovery, detaching;
 //! * [`spans`]: runs of slabs: claimed, published, grown, freed, undone;
+//! * [`holes`]: slabs whose pages go back to the system, and come again;
+//! * [`nested`]: sections in one another, guards that outlive them;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
-//! * [`attach`]: claiming slots, reserved slots, recovery when everybody is dead, reaping.
+//! * [`bury`]: doomed containers, taken apart after the commit;
+//! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
 //!
 //! Steps bear the names of what the code does, and rules the numbers that they have there. Each model
 //! also runs with one rule broken ([`mutant`]), and must notice.
@@ -12,9 +15,12 @@
 //! `SHARENA_MODEL=all` explores larger sizes too; `SHARENA_TRACE` prints the steps that lead to what a
 //! broken rule breaks.
 
-mod attach;
+mod bury;
 mod explore;
+mod gates;
+mod holes;
 mod mutant;
+mod nested;
 mod section;
 mod semaphore;
 mod slots;

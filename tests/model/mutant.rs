@@ -31,8 +31,8 @@ pub(crate) enum Mutant {
     ClaimFirst,
     /// R1: who claims a slot clears its lease.
     ClaimClearsLease,
-    /// R6: the claim is cleared also if it is another one by now.
-    ClearAnyClaim,
+    /// R6: a slot can be claimed when it has no claim, though it has a life.
+    ClaimBeforeLife,
     /// J10: whatever span is there now is freed.
     FreeAnySpan,
     /// H6: a slab forgets its generation while it is a tail.
@@ -51,12 +51,64 @@ pub(crate) enum Mutant {
     NoReserve,
     /// R4: a dead recoverer's slot is taken over whether or not it still is one.
     TakeOverBlindly,
-    /// R4: a dead recoverer's slot is taken over by its claim, while its mark stays.
-    MarkStays,
     /// R6: who finds no slot does not wait for those who are about to leave theirs.
     NoPatience,
-    /// R5: whether a claimant is gone is asked after whether its slot has a life.
-    LifeFirst,
-    /// R5: a slot whose claimant lives is freed too.
+    /// R5: who claims a slot does not look back whether it has a life.
+    ClaimBlindly,
+    /// R5: nobody is kept out of a gate.
+    NoGate,
+    /// R5: who claims a slot leaves the gate before its life word is linked.
+    GateLeftEarly,
+    /// R5: who leaves a slot does so outside the gate.
+    LeaveOutside,
+    /// R5: who is refused the gate marks its life word itself.
+    MarksItself,
+    /// R5: a claim without a life is freed outside the gate.
+    FreeOutside,
+    /// R5: a dead recoverer's slot is taken over outside the gate.
+    TakeOutside,
+    /// R5: who frees a claim in the gate does not ask whether its process is there.
     ReapLiving,
+    /// R8: a hole is a reserved slab before it has its pages.
+    StateFirst,
+    /// H8: a hole that could not be filled is a free slab.
+    UnfilledIsFree,
+    /// H8: what a dead one was filling is taken for a slab that it had reserved.
+    FillingIsReserved,
+    /// H8: what a dead one was punching is free.
+    PunchingIsFree,
+    /// H8: slabs are punched by who has not claimed them.
+    PunchUnclaimed,
+    /// H8: what another is at is a hole, though it lives.
+    TransitOfLiving,
+    /// H8: a survivor makes what a dead one was at a hole, whatever it is by now.
+    SettlesBlindly,
+    /// H6: a slab's state has no generation.
+    SlabForgets,
+    /// H8: who follows an offset that may be stale reads through the mapping.
+    FollowsMapped,
+    /// J12: what is buried is in no doubt.
+    BuryWithoutDoubt,
+    /// J12: nobody says that a block is being buried.
+    NoBurying,
+    /// J12: the owner's offset is cleared before anybody says so.
+    UnlinkFirst,
+    /// J12: the owner's offset is cleared behind the free.
+    UnlinkLate,
+    /// J12: the doubt is over before the block is freed.
+    SettleEarly,
+    /// J12: the block in doubt is freed again also if the walk finds it.
+    FreesBeforeWalk,
+    /// J12: the owner of blocks goes before them.
+    ParentFirst,
+    /// S2: the end of an inner scope releases the locks whose guards are gone.
+    InnerEndReleases,
+    /// S2: the end of an inner scope commits.
+    InnerEndCommits,
+    /// S2: the outermost scope's end ends the unit, though a guard outlives it.
+    ScopeEndsUnit,
+    /// S2: the last guard ends the unit, though its scope goes on.
+    GuardEndsUnit,
+    /// S1: a second lock is taken beside a guard that is in no scope.
+    LocksBesideGuard,
 }

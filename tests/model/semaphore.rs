@@ -220,7 +220,7 @@ impl Config {
         let name = match now.pc {
             Pc::Done => return,
             Pc::Attach => {
-                let free = (0..SLOTS).find(|&slot| state.slots[slot].claim == Claim::NONE);
+                let free = (0..SLOTS).find(|&slot| state.slots[slot].is_free(self.mutant));
                 let Some(slot) = free else {
                     this.pc = Pc::Done;
                     return steps.add(thread, "finds no slot, and gives up", next);
@@ -459,7 +459,7 @@ impl Config {
             return self.lock(&next, thread, steps);
         }
         if this.recovery.acts() {
-            this.recovery.stage = Stage::Life;
+            this.recovery.stage = Stage::Claim;
             next.cells[acting] = [0; SEMAPHORES];
         } else {
             this.returns = false;
@@ -560,7 +560,7 @@ impl Model for Config {
                 }
             }
             let held = state.cells[slot].iter().any(|&held| held != 0);
-            if state.slots[slot].claim == Claim::NONE && (redo.is_some() || held) {
+            if state.slots[slot].is_free(self.mutant) && (redo.is_some() || held) {
                 return Err(format!("slot {slot} can be claimed, and is not over"));
             }
         }

@@ -78,6 +78,12 @@ impl Slot {
         }
     }
 
+    /// Whether anybody may have the slot: it has neither a claim nor a life (R6).
+    pub(crate) fn is_free(&self, mutant: Option<Mutant>) -> bool {
+        let lifeless = self.life == Life::Nobody || mutant == Some(Mutant::ClaimBeforeLife);
+        self.claim == Claim::NONE && lifeless
+    }
+
     /// A slot whose thread died.
     pub(crate) fn dead() -> Slot {
         Slot {
@@ -152,8 +158,8 @@ pub(crate) enum Stage {
     Generation,
     /// The model's: permits, slabs.
     Rest,
-    Life,
     Claim,
+    Life,
     GiveBack,
 }
 
@@ -164,9 +170,8 @@ pub(crate) struct Recovery {
     pub(crate) dead: u8,
     /// To the end, or until the locks are free .
     pub(crate) all: bool,
-    /// The lease or the claim that an exact compare-and-swap expects.
+    /// The lease that an exact compare-and-swap expects.
     read: Tag,
-    claim: Claim,
 }
 
 /// What became of a step of recovery.
@@ -253,23 +258,21 @@ impl Recovery {
                 };
                 Outcome::Went("raises the generation: its locks are free")
             }
-            Stage::Life => {
+            Stage::Claim => {
+                self.stage = Stage::Life;
                 if mutant == Some(Mutant::ClaimFirst) {
-                    self.stage = Stage::GiveBack;
                     return Outcome::Went("goes on");
                 }
-                self.claim = slots[dead].claim;
-                slots[dead].life = Life::Nobody;
-                self.stage = Stage::Claim;
-                Outcome::Went("clears the dead slot's life word")
-            }
-            Stage::Claim => {
-                let expected = std::mem::take(&mut self.claim);
-                if slots[dead].claim == expected || mutant == Some(Mutant::ClearAnyClaim) {
-                    slots[dead].claim = Claim::NONE;
-                }
-                self.stage = Stage::GiveBack;
+                slots[dead].claim = Claim::NONE;
                 Outcome::Went("clears the dead slot's claim")
+            }
+            Stage::Life => {
+                self.stage = Stage::GiveBack;
+                if mutant == Some(Mutant::ClaimFirst) {
+                    return Outcome::Went("goes on");
+                }
+                slots[dead].life = Life::Nobody;
+                Outcome::Went("clears the dead slot's life word")
             }
             Stage::GiveBack => {
                 if slots[dead].lease == by {

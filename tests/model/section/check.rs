@@ -76,9 +76,9 @@ impl Config {
     fn check_slots(&self, state: &State) -> Result<(), String> {
         for slot in 0..SLOTS {
             let journal = &state.journals[slot];
-            let claimed = state.slots[slot].claim != Claim::NONE;
+            let free = state.slots[slot].is_free(self.mutant);
             let lives = state.slots[slot].life != Life::Nobody;
-            if !claimed && (lives || journal.log != 0 || journal.doubt != 0) {
+            if free && (journal.log != 0 || journal.doubt != 0) {
                 return Err(format!("slot {slot} can be claimed, and is not over"));
             }
             if !lives && (0..SLABS).any(|slab| state.owns(slot, slab)) {

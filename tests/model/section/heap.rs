@@ -188,7 +188,7 @@ impl Config {
         let this = &mut state.threads[thread];
         this.slab = 0;
         if this.recovery.acts() {
-            this.recovery.stage = Stage::Life;
+            this.recovery.stage = Stage::Claim;
             this.pc = this.back;
         } else {
             this.pc = Pc::DetachGeneration;

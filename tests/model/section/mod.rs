@@ -8,7 +8,7 @@
 //! before or after. A log entry is one step: its bytes count only once the position is stored.
 //!
 //! Left out: stamps (each range is recorded once here anyway), `Reserved` slabs and spans (see
-//! `spans`), who recovers in whose name when memory is short (see `attach`), magazines.
+//! `spans`), who recovers in whose name when memory is short (see `gates`), magazines.
 
 mod check;
 mod heap;

@@ -174,7 +174,7 @@ fn mutants_of_sections() {
         Mutant::NoSecondLook,
         Mutant::GenerationFirst,
         Mutant::ClaimClearsLease,
-        Mutant::ClearAnyClaim,
+        Mutant::ClaimBeforeLife,
     ] {
         refute(&format!("{mutant:?}"), &with(mutant, two_locks()));
     }

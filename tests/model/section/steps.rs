@@ -14,7 +14,7 @@ impl Config {
         match now.pc {
             Pc::Done => {}
             Pc::Attach => {
-                let Some(slot) = (0..SLOTS).find(|&slot| state.slots[slot].claim == Claim::NONE)
+                let Some(slot) = (0..SLOTS).find(|&slot| state.slots[slot].is_free(self.mutant))
                 else {
                     next.threads[thread].pc = Pc::Done;
                     return steps.add(thread, "finds no slot, and gives up", next);

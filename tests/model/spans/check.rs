@@ -12,7 +12,7 @@ impl Config {
             self.check_slab(state, slab)?;
         }
         for (slot, stored) in state.slots.iter().enumerate() {
-            if stored.claim == Claim::NONE && state.journals[slot].log != 0 {
+            if stored.is_free(self.mutant) && state.journals[slot].log != 0 {
                 return Err(format!("slot {slot} can be claimed, and is not over"));
             }
         }

@@ -88,7 +88,7 @@ impl Config {
         let this = &mut next.threads[thread];
         let name = match now.pc {
             Pc::Attach => {
-                let free = (0..SLOTS).find(|&slot| state.slots[slot].claim == Claim::NONE);
+                let free = (0..SLOTS).find(|&slot| state.slots[slot].is_free(self.mutant));
                 let Some(slot) = free else {
                     this.pc = Pc::Done;
                     return steps.add(thread, "finds no slot, and gives up", next);

@@ -213,7 +213,7 @@ impl Config {
             }
             None => {
                 let this = &mut next.threads[thread];
-                this.recovery.stage = Stage::Life;
+                this.recovery.stage = Stage::Claim;
                 this.pc = this.back;
                 steps.add(thread, "finds no (more) reserved slabs", next);
             }
