@@ -175,6 +175,14 @@ impl Ctx {
             .then_some(current)
     }
 
+    /// The calling thread's context of the arena, but only if it is the one used last.
+    #[inline(always)]
+    pub(crate) fn last_of(mapping: &Mapping) -> Option<NonNull<Ctx>> {
+        let current = NonNull::new(CURRENT.get())?;
+        // SAFETY: C1; a wiped context has no mapping (C3).
+        std::ptr::eq(unsafe { current.as_ref() }.mapping, mapping).then_some(current)
+    }
+
     #[cold]
     #[inline(never)]
     fn find_slow(address: usize) -> Option<NonNull<Ctx>> {
