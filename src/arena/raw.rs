@@ -163,26 +163,35 @@ impl<T> Reserved<T> {
     /// When the journal cannot note it.
     #[inline]
     pub fn into_raw(mut self) -> Result<RelPtr<T>> {
+        // SAFETY: C1.
+        let own = unsafe { self.ctx.as_mut() };
+        if own.is_own()
+            && let Some(class) = self.shape.class()
+        {
+            let pointer = self.pointer();
+            if own.publish_alone(pointer.offset(), class) {
+                self.defuse();
+                return Ok(pointer);
+            }
+        }
+        self.publish_in_section()
+    }
+
+    /// What takes more than one store, or is refused.
+    #[cold]
+    #[inline(never)]
+    fn publish_in_section(self) -> Result<RelPtr<T>> {
         // SAFETY: C1; the reference ends with this statement.
         if !unsafe { self.ctx.as_ref() }.is_own() {
             // Its maker's process was forked: the block is the parent's.
             return Err(Error::NoSection);
         }
         let pointer = self.pointer();
-        // SAFETY: C1.
-        let own = unsafe { self.ctx.as_mut() };
-        match self.shape.class() {
-            Some(class) if !own.in_section() => {
-                own.may_lock()?;
-                own.enter()?;
-                own.publish_alone(pointer.offset(), class);
-                own.leave();
-            }
-            class => in_any_section(self.ctx, || {
-                let writer = Writer::of(self.ctx);
-                writer.publish_reserved(pointer.offset(), class, self.shape.size())
-            })?,
-        }
+        may_open(self.ctx)?;
+        in_any_section(self.ctx, || {
+            let (class, size) = (self.shape.class(), self.shape.size());
+            Writer::of(self.ctx).publish_reserved(pointer.offset(), class, size)
+        })?;
         self.defuse();
         Ok(pointer)
     }
@@ -258,24 +267,33 @@ impl<T> fmt::Debug for Reserved<T> {
 #[inline(always)]
 pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1.
-    let own = unsafe { ctx.as_mut() };
-    if own.in_section() {
-        return Writer::of(ctx).free(offset, false);
-    }
-    own.may_lock()?;
-    own.enter()?;
-    let freed = own.free_alone(offset);
-    own.leave();
-    if freed? {
+    // SAFETY: C1; the reference ends with this statement.
+    if unsafe { ctx.as_mut() }.free_alone(offset) {
         return Ok(());
     }
     free_in_section(ctx, offset)
 }
 
-/// What takes more than one store.
+/// Whether the thread has a section, or may open one.
+///
+/// # Errors
+///
+/// Those of taking a lock; [`Error::Reentered`].
+fn may_open(mut ctx: NonNull<Ctx>) -> Result {
+    // SAFETY: C1.
+    let own = unsafe { ctx.as_mut() };
+    if !own.in_section() {
+        own.may_lock()?;
+        own.enter()?;
+        own.leave();
+    }
+    Ok(())
+}
+
+/// What takes more than one change, or is refused.
 #[cold]
 #[inline(never)]
 fn free_in_section(ctx: NonNull<Ctx>, offset: u64) -> Result {
+    may_open(ctx)?;
     in_any_section(ctx, || Writer::of(ctx).free(offset, false))
 }

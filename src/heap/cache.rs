@@ -82,7 +82,8 @@ impl Magazines {
 
     /// Puts a block into a magazine, unless that is full.
     #[inline(always)]
-    fn push(&mut self, class: usize, offset: u64) -> bool {
+    pub(crate) fn push(&mut self, class: usize, offset: u64) -> bool {
+        let class = class % CLASSES;
         let level = &mut self.level[class];
         if level.count >= level.limit {
             return false;
