@@ -3,6 +3,7 @@
 use super::Arena;
 use crate::{
     error::{Error, Result},
+    heap::classes::CLASSES,
     ptr::RelPtr,
     section::{self, Ctx, Writer, in_any_section},
     share::Share,
@@ -23,17 +24,51 @@ pub struct Reserved<T> {
     /// Counts the block, and so stays (C1).
     ctx: NonNull<Ctx>,
     place: *mut T,
-    offset: u64,
-    layout: Layout,
-    /// The class of a small block; `SPAN` of a large one.
-    class: u8,
-    /// Whether there is a value to drop.
-    filled: bool,
+    shape: Shape,
     target: PhantomData<*mut T>,
 }
 
-/// The `class` of what has none.
-const SPAN: u8 = u8::MAX;
+/// What is known of a reserved block, in one word, since who has many of them wants them small.
+///
+/// | bits 16..64 | bits 9..16 | bit 8 | bits 0..8 |
+/// |---|---|---|---|
+/// | the size asked for | log2 of the alignment | there is a value to drop | class, or `SPAN` |
+#[derive(Clone, Copy)]
+struct Shape(u64);
+
+impl Shape {
+    /// The class of a large block, which has none.
+    const SPAN: u8 = u8::MAX;
+    const FILLED: u64 = 1 << 8;
+
+    #[inline(always)]
+    fn new(layout: Layout, class: u8) -> Self {
+        // No arena has blocks of 2^48 bytes.
+        let size = (layout.size() as u64) << 16;
+        Shape(size | u64::from(layout.align().trailing_zeros()) << 9 | u64::from(class))
+    }
+
+    #[inline(always)]
+    fn class(self) -> Option<usize> {
+        let class = self.0 as u8;
+        // The remainder tells the compiler how many classes there are.
+        (class != Self::SPAN).then_some(class as usize % CLASSES)
+    }
+
+    #[inline(always)]
+    fn size(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    fn align(self) -> usize {
+        1 << (self.0 >> 9 & 0x7f)
+    }
+
+    #[inline(always)]
+    fn is_filled(self) -> bool {
+        self.0 & Self::FILLED != 0
+    }
+}
 
 #[inline(always)]
 pub(super) fn alloc(arena: &Arena, layout: Layout) -> Result<Reserved<u8>> {
@@ -45,7 +80,7 @@ pub(super) fn alloc_value<T: Share>(arena: &Arena, value: T) -> Result<Reserved<
     let mut block: Reserved<T> = reserve(arena, Layout::new::<T>())?;
     // SAFETY: a block of the right size and alignment, which nobody else has.
     unsafe { block.place.write(value) };
-    block.filled = true;
+    block.shape.0 |= Shape::FILLED;
     Ok(block)
 }
 
@@ -64,10 +99,7 @@ fn reserve<T>(arena: &Arena, layout: Layout) -> Result<Reserved<T>> {
     Ok(Reserved {
         ctx,
         place: own.base().wrapping_add(offset as usize).cast(),
-        offset,
-        layout,
-        class,
-        filled: false,
+        shape: Shape::new(layout, class),
         target: PhantomData,
     })
 }
@@ -77,7 +109,7 @@ fn reserve<T>(arena: &Arena, layout: Layout) -> Result<Reserved<T>> {
 #[inline(never)]
 fn reserve_slow(ctx: &mut Ctx, layout: Layout) -> Result<(u64, u8)> {
     match ctx.reserve_block(layout) {
-        Ok((offset, class)) => Ok((offset, class.map_or(SPAN, |class| class as u8))),
+        Ok((offset, class)) => Ok((offset, class.map_or(Shape::SPAN, |class| class as u8))),
         Err(error) => {
             ctx.leave();
             Err(error)
@@ -94,7 +126,7 @@ impl<T> Reserved<T> {
 
     /// The size and alignment that were asked for.
     pub fn layout(&self) -> Layout {
-        self.layout
+        Layout::from_size_align(self.shape.size(), self.shape.align()).expect("it was a layout")
     }
 
     /// Publishes the block and stores a pointer to it in `dest`, both or neither, whenever the
@@ -107,15 +139,15 @@ impl<T> Reserved<T> {
     #[inline]
     pub fn link(self, dest: &mut Option<RelPtr<T>>) -> Result<RelPtr<T>> {
         const SIZE: usize = size_of::<Option<RelPtr<u8>>>();
-        let pointer = self.pointer();
         let writer = Writer::at(ptr::from_mut(dest))?;
         if !writer.is_of(self.ctx) {
             return Err(Error::OtherArena);
         }
+        let pointer = self.pointer();
         if !writer.just_recorded(ptr::from_mut(dest), SIZE) {
             writer.record(ptr::from_mut(dest), SIZE)?;
         }
-        writer.publish_reserved(self.offset, self.class(), self.layout.size())?;
+        writer.publish_reserved(pointer.offset(), self.shape.class(), self.shape.size())?;
         *dest = Some(pointer);
         self.defuse();
         Ok(pointer)
@@ -131,36 +163,50 @@ impl<T> Reserved<T> {
     /// When the journal cannot note it.
     #[inline]
     pub fn into_raw(mut self) -> Result<RelPtr<T>> {
-        let pointer = self.pointer();
         // SAFETY: C1.
         let own = unsafe { self.ctx.as_mut() };
-        if !own.is_own() {
+        if own.is_own()
+            && let Some(class) = self.shape.class()
+        {
+            let pointer = self.pointer();
+            if own.publish_alone(pointer.offset(), class) {
+                self.defuse();
+                return Ok(pointer);
+            }
+        }
+        self.publish_in_section()
+    }
+
+    /// What takes more than one store, or is refused.
+    #[cold]
+    #[inline(never)]
+    fn publish_in_section(self) -> Result<RelPtr<T>> {
+        // SAFETY: C1; the reference ends with this statement.
+        if !unsafe { self.ctx.as_ref() }.is_own() {
             // Its maker's process was forked: the block is the parent's.
             return Err(Error::NoSection);
         }
-        match self.class() {
-            Some(class) if !own.in_section() => {
-                own.may_lock()?;
-                own.enter()?;
-                own.publish_alone(self.offset, class);
-                own.leave();
-            }
-            class => in_any_section(self.ctx, || {
-                Writer::of(self.ctx).publish_reserved(self.offset, class, self.layout.size())
-            })?,
-        }
+        let pointer = self.pointer();
+        may_open(self.ctx)?;
+        in_any_section(self.ctx, || {
+            let (class, size) = (self.shape.class(), self.shape.size());
+            Writer::of(self.ctx).publish_reserved(pointer.offset(), class, size)
+        })?;
         self.defuse();
         Ok(pointer)
     }
 
+    /// Where the block lies in the arena. Not in a forked child, where the context is wiped.
     #[inline(always)]
-    fn class(&self) -> Option<usize> {
-        (self.class != SPAN).then_some(self.class as usize)
+    fn offset(&self) -> u64 {
+        // SAFETY: C1; the reference ends with this statement.
+        let base = unsafe { self.ctx.as_ref() }.base();
+        (self.place.addr() - base.addr()) as u64
     }
 
     #[inline(always)]
     fn pointer(&self) -> RelPtr<T> {
-        RelPtr::from_offset(self.offset).expect("no block lies at offset 0")
+        RelPtr::from_offset(self.offset()).expect("no block lies at offset 0")
     }
 
     /// Keeps `drop` from freeing the block.
@@ -181,24 +227,29 @@ impl<T> Reserved<T> {
 }
 
 impl<T> Drop for Reserved<T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: C1; after a fork the context is wiped, and the block is the parent's.
         let ctx = unsafe { self.ctx.as_mut() };
         if !ctx.is_own() {
             return;
         }
-        if self.filled {
+        if self.shape.is_filled() {
             // SAFETY: filled by `alloc_value`, and dropped once.
             unsafe { self.place.drop_in_place() };
         }
+        let (offset, class) = (self.offset(), self.shape.class());
         // SAFETY: C1; the reference ends before `let_go`.
         let ctx = unsafe { self.ctx.as_mut() };
-        // A signal handler must not touch the cache in the midst of another step: there the block
-        // stays out of the cache to the thread's end, when its slab is given up.
-        if ctx.enter().is_ok() {
-            ctx.put_back_reserved(self.offset, self.class());
-            ctx.leave();
+        match ctx.enter() {
+            Ok(()) => {
+                ctx.put_back_reserved(offset, class);
+                ctx.leave();
+            }
+            // A signal handler must not touch the cache in the midst of another step: there the
+            // block stays out of the cache to the thread's end, when its slab is given up. (The
+            // error owns nothing.)
+            Err(reentered) => std::mem::forget(reentered),
         }
         self.let_go();
     }
@@ -207,8 +258,8 @@ impl<T> Drop for Reserved<T> {
 impl<T> fmt::Debug for Reserved<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reserved")
-            .field("offset", &format_args!("{:#x}", self.offset))
-            .field("layout", &self.layout)
+            .field("place", &self.place)
+            .field("layout", &self.layout())
             .finish()
     }
 }
@@ -216,24 +267,33 @@ impl<T> fmt::Debug for Reserved<T> {
 #[inline(always)]
 pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1.
-    let own = unsafe { ctx.as_mut() };
-    if own.in_section() {
-        return Writer::of(ctx).free(offset, false);
-    }
-    own.may_lock()?;
-    own.enter()?;
-    let freed = own.free_alone(offset);
-    own.leave();
-    if freed? {
+    // SAFETY: C1; the reference ends with this statement.
+    if unsafe { ctx.as_mut() }.free_alone(offset) {
         return Ok(());
     }
     free_in_section(ctx, offset)
 }
 
-/// What takes more than one store.
+/// Whether the thread has a section, or may open one.
+///
+/// # Errors
+///
+/// Those of taking a lock; [`Error::Reentered`].
+fn may_open(mut ctx: NonNull<Ctx>) -> Result {
+    // SAFETY: C1.
+    let own = unsafe { ctx.as_mut() };
+    if !own.in_section() {
+        own.may_lock()?;
+        own.enter()?;
+        own.leave();
+    }
+    Ok(())
+}
+
+/// What takes more than one change, or is refused.
 #[cold]
 #[inline(never)]
 fn free_in_section(ctx: NonNull<Ctx>, offset: u64) -> Result {
+    may_open(ctx)?;
     in_any_section(ctx, || Writer::of(ctx).free(offset, false))
 }

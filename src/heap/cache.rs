@@ -6,7 +6,7 @@
 //! back between sections, never inside one: a journal may name its blocks.
 
 use super::{
-    classes::{CLASSES, class_aligned, class_of, size_of_class},
+    classes::{CLASSES, LARGEST, class_aligned, class_of, size_of_class},
     slab::{Block, WORDS, lower},
 };
 use crate::{
@@ -24,21 +24,27 @@ const NONE: u32 = u32::MAX;
 /// The magazines, in memory that a fork wipes: all zeroes is empty.
 #[repr(C)]
 pub(crate) struct Magazines {
-    count: [u32; CLASSES],
-    /// How many blocks a magazine holds at most: no more than a slab does.
-    limit: [u32; CLASSES],
+    level: [Level; CLASSES],
     /// The largest size that has a class in this arena.
     largest: usize,
     /// Offsets, the next one to give out last.
     blocks: [[u64; MAGAZINE]; CLASSES],
 }
 
+/// How full a magazine is.
+#[repr(C)]
+struct Level {
+    count: u32,
+    /// How many blocks it holds at most: no more than a slab does.
+    limit: u32,
+}
+
 impl Magazines {
     /// Gets wiped ones ready for an arena.
     pub(crate) fn set_up(&mut self, mapping: &Mapping) {
         self.largest = mapping.largest_small();
-        for (class, limit) in self.limit.iter_mut().enumerate() {
-            *limit = mapping.blocks_of(class).clamp(4, MAGAZINE) as u32;
+        for (class, level) in self.level.iter_mut().enumerate() {
+            level.limit = mapping.blocks_of(class).clamp(4, MAGAZINE) as u32;
         }
     }
 
@@ -49,27 +55,41 @@ impl Magazines {
             return class_aligned(layout.size(), layout.align())
                 .filter(|&class| size_of_class(class) <= self.largest);
         }
-        // The last part tells the compiler what the tables hold.
-        (layout.size() <= self.largest).then(|| class_of(layout.size()) % CLASSES)
+        (layout.size() <= self.largest).then(|| class_of(layout.size()))
+    }
+
+    /// Takes a block for `layout` out of a magazine, if there is one.
+    #[inline(always)]
+    pub(crate) fn pop_for(&mut self, layout: Layout) -> Option<(u64, usize)> {
+        // A magazine of a class that the arena does not use is always empty.
+        let class = if layout.align() > 16 {
+            self.class_for(layout)?
+        } else if layout.size() <= LARGEST {
+            class_of(layout.size())
+        } else {
+            return None;
+        };
+        Some((self.pop(class)?, class))
     }
 
     /// Takes a block out of a magazine, if there is one; it is not published yet.
     #[inline(always)]
     pub(crate) fn pop(&mut self, class: usize) -> Option<u64> {
-        let count = self.count[class].checked_sub(1)?;
-        self.count[class] = count;
-        Some(self.blocks[class][count as usize])
+        let level = &mut self.level[class];
+        level.count = level.count.checked_sub(1)?;
+        Some(self.blocks[class][level.count as usize % MAGAZINE])
     }
 
     /// Puts a block into a magazine, unless that is full.
     #[inline(always)]
-    fn push(&mut self, class: usize, offset: u64) -> bool {
-        let count = self.count[class];
-        if count >= self.limit[class] {
+    pub(crate) fn push(&mut self, class: usize, offset: u64) -> bool {
+        let class = class % CLASSES;
+        let level = &mut self.level[class];
+        if level.count >= level.limit {
             return false;
         }
-        self.blocks[class][count as usize] = offset;
-        self.count[class] = count + 1;
+        self.blocks[class][level.count as usize % MAGAZINE] = offset;
+        level.count += 1;
         true
     }
 }
@@ -157,7 +177,7 @@ impl Cache {
             self.find_slab(mapping, magazines, class)?;
         }
         let place = *self.room[class].last().expect("a slab with room was found");
-        let wanted = (magazines.limit[class] as usize / 2).max(1);
+        let wanted = (magazines.level[class].limit as usize / 2).max(1);
         let blocks = mapping.blocks_of(class);
         let owned = &mut self.owned[place as usize];
         let mut got = 0;
@@ -178,7 +198,7 @@ impl Cache {
         }
         // The lowest addresses come out first.
         magazines.blocks[class][..got].reverse();
-        magazines.count[class] = got as u32;
+        magazines.level[class].count = got as u32;
         owned.free -= got as u32;
         if owned.free == 0 {
             owned.listed = false;
@@ -191,11 +211,11 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn flush(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) {
-        let count = magazines.count[class] as usize;
+        let count = magazines.level[class].count as usize;
         let half = count.div_ceil(2);
         self.untake(mapping, &magazines.blocks[class][..half], class);
         magazines.blocks[class].copy_within(half..count, 0);
-        magazines.count[class] = (count - half) as u32;
+        magazines.level[class].count = (count - half) as u32;
     }
 
     fn untake(&mut self, mapping: &Mapping, blocks: &[u64], class: usize) {
@@ -460,15 +480,15 @@ impl Cache {
         kept: Option<usize>,
     ) {
         for class in (0..CLASSES).filter(|&class| Some(class) != kept) {
-            let count = magazines.count[class] as usize;
+            let count = magazines.level[class].count as usize;
             self.untake(mapping, &magazines.blocks[class][..count], class);
-            magazines.count[class] = 0;
+            magazines.level[class].count = 0;
         }
     }
 
     /// Gives every slab back. Only while the thread's journal is empty.
     pub(crate) fn release_all(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
-        magazines.count = [0; CLASSES];
+        magazines.level.iter_mut().for_each(|level| level.count = 0);
         for owned in std::mem::take(&mut self.owned) {
             mapping.give_up_slab(owned.slab as usize, self.slot);
         }

@@ -60,7 +60,8 @@ static TABLES: Tables = tables();
 /// The smallest class that holds `size` bytes; `size` is at most [`LARGEST`].
 #[inline(always)]
 pub(crate) fn class_of(size: usize) -> usize {
-    TABLES.class_of[size.div_ceil(16)] as usize
+    // The remainder tells the compiler what the table holds.
+    TABLES.class_of[size.div_ceil(16)] as usize % CLASSES
 }
 
 /// The smallest class that holds `size` bytes at multiples of `align`, if there is one: blocks

@@ -48,13 +48,33 @@ impl Mapping {
     /// The small block that begins at `offset`; allocated or not.
     #[inline(always)]
     pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {
-        let slab = self.slab_of(offset);
-        let (within, end) = (self.within(slab, offset), self.geometry().slab());
-        let (block, state) = self.block_around(offset)?;
+        let (block, state, within) = self.small_at(offset)?;
         let size = classes::size_of_class(block.class);
         // The last bytes of a slab may be too few for a block.
-        let exact = block.index * size == within && within + size <= end;
+        let exact = block.index * size == within && within + size <= self.slab_bytes();
         exact.then_some((block, state))
+    }
+
+    /// The small block in which `offset` lies, if it lies in a slab of blocks.
+    #[inline(always)]
+    pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
+        let (block, state, _) = self.small_at(offset)?;
+        Some((block, state))
+    }
+
+    /// The same, and how far behind its slab's begin `offset` lies.
+    #[inline(always)]
+    fn small_at(&self, offset: u64) -> Option<(Block, SlabState, usize)> {
+        let behind = self.in_data(offset)?;
+        let (slab, within) = self.split(behind);
+        let state = self.state(slab);
+        let class = state.class();
+        let block = Block {
+            slab,
+            class,
+            index: classes::index_of(within, class),
+        };
+        state.has_blocks().then_some((block, state, within))
     }
 
     /// As [`Mapping::find`], for what is no small block.
@@ -79,19 +99,6 @@ impl Mapping {
             }
             _ => Err(foreign),
         }
-    }
-
-    /// The small block in which `offset` lies, if it lies in a slab of blocks.
-    #[inline(always)]
-    pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
-        // What lies before the data is beyond the last slab, too.
-        let slab = self.slab_of(offset);
-        if slab >= self.committed() {
-            return None;
-        }
-        let state = self.state(slab);
-        let small = state.is(SlabKind::Owned) || state.is(SlabKind::Abandoned);
-        small.then(|| (self.block_in(slab, state, offset), state))
     }
 
     /// The bytes that the allocation at `offset` holds, if it is allocated.

@@ -67,18 +67,19 @@ impl Mapping {
         }
     }
 
-    /// Whether the block lies in its slab and begins at `offset`: the class was read from a state
-    /// word, and the offset came from elsewhere.
-    #[inline]
+    /// Whether the block begins at `offset`, and ends in its slab: the class was read from a state
+    /// word, and the offset came from elsewhere. (The last bytes of a slab may be too few for one.)
+    #[inline(always)]
     pub(crate) fn begins_at(&self, block: Block, offset: u64) -> bool {
-        block.index < self.blocks_of(block.class) && self.offset_of_block(block) == offset
+        let (within, size) = (self.within(block.slab, offset), size_of_class(block.class));
+        block.index * size == within && within + size <= self.geometry().slab()
     }
 
     /// How far behind the begin of its slab an offset is.
     #[inline(always)]
     pub(crate) fn within(&self, slab: usize, offset: u64) -> usize {
         debug_assert_eq!(slab, self.slab_of(offset));
-        offset.wrapping_sub(self.geometry().data_at) as usize & (self.geometry().slab() - 1)
+        self.split(offset.wrapping_sub(self.geometry().data_at)).1
     }
 
     /// The offset of a block.
@@ -110,12 +111,43 @@ impl Mapping {
         old & block.bit() != 0
     }
 
+    /// Frees a block, if it is given out, for `slot`: in its own slab or in one of others. `None` if
+    /// it is not given out; otherwise whether the slab is the slot's own.
+    #[inline(always)]
+    pub(crate) fn free_given_out(
+        &self,
+        block: Block,
+        state: SlabState,
+        slot: usize,
+    ) -> Option<bool> {
+        let (published, remote) = self.words(block.slab, block.word());
+        let (now, bit) = (published.load(Acquire), block.bit());
+        if now & !remote.load(Acquire) & bit == 0 {
+            return None;
+        }
+        let own = state.is_by(SlabKind::Owned, slot);
+        if own {
+            published.store(now & !bit, Release);
+        } else {
+            remote.fetch_or(bit, AcqRel);
+            self.hint(block.slab, state);
+        }
+        Some(own)
+    }
+
     /// Notes the free of a block in a slab of another owner, or of none.
     pub(crate) fn free_remotely(&self, block: Block, state: SlabState) {
-        let bitmaps = self.bitmaps(block.slab);
-        bitmaps.remote[block.word()].fetch_or(block.bit(), AcqRel);
-        if bitmaps.bits.remote_hint.load(Relaxed) == 0 {
-            bitmaps.bits.remote_hint.store(1, Release);
+        let (_, remote) = self.words(block.slab, block.word());
+        remote.fetch_or(block.bit(), AcqRel);
+        self.hint(block.slab, state);
+    }
+
+    /// Tells the owner that there is something to drain.
+    #[inline(always)]
+    fn hint(&self, slab: usize, state: SlabState) {
+        let hint = &self.bits(slab).remote_hint;
+        if hint.load(Relaxed) == 0 {
+            hint.store(1, Release);
         }
         if state.is(SlabKind::Owned) && state.slot() < self.geometry().slots {
             let hint = &self.doubt(state.slot()).remote_frees;

@@ -82,6 +82,12 @@ impl SlabState {
         self.0 as u8 == kind as u8
     }
 
+    /// Whether the slab is one of blocks.
+    #[inline(always)]
+    pub(crate) fn has_blocks(self) -> bool {
+        self.is(SlabKind::Owned) || self.is(SlabKind::Abandoned)
+    }
+
     /// Whether the slab's pages may have been given back to the system.
     pub(crate) fn may_lack_memory(self) -> bool {
         self.is(SlabKind::Hole) || self.is(SlabKind::Filling) || self.is(SlabKind::Punching)
@@ -90,7 +96,7 @@ impl SlabState {
     /// Whether the word says that `slot` is at work on the slab in the way of `kind`.
     #[inline(always)]
     pub(crate) fn is_by(self, kind: SlabKind, slot: usize) -> bool {
-        self.is(kind) && self.slot() == slot
+        self.0 & 0xffff_00ff == (slot as u64) << 16 | kind as u64
     }
 
     /// The class, 0..32 whatever the word says.

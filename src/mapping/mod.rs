@@ -40,6 +40,13 @@ pub enum Access {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     geometry: Geometry,
+    /// The bits of an offset, counted from the first slab's begin, that say where in its slab it is.
+    within_slab: usize,
+    /// Bytes of slabs that are known to be committed: never more than are, so that most questions need
+    /// not touch the header, which others write.
+    known: AtomicU64,
+    /// The first slab's state word.
+    states: NonNull<AtomicU64>,
     /// The first slab's bitmap of published blocks.
     published: NonNull<AtomicU64>,
     /// Bytes from there to the next slab's, and to this slab's bitmap of remote frees.
@@ -92,7 +99,11 @@ impl Mapping {
         Mapping {
             base,
             geometry,
+            within_slab: geometry.slab() - 1,
+            known: AtomicU64::new(0),
             // SAFETY: inside the map, as the geometry's places are.
+            states: unsafe { base.add(geometry.states_at as usize) }.cast(),
+            // SAFETY: as above.
             published: unsafe { base.add(published) }.cast(),
             stride: Geometry::stride(geometry.slab_shift),
             bitmap: Geometry::bitmap_bytes(geometry.slab_shift),
@@ -225,12 +236,23 @@ impl Mapping {
     pub(crate) fn state_word(&self, slab: usize) -> &AtomicU64 {
         debug_assert!(slab < self.committed());
         // SAFETY: states are committed together with their slabs (M2), and no caller goes beyond.
-        unsafe { self.stored(self.geometry.states_at + (slab * 8) as u64) }
+        unsafe { self.states.add(slab).as_ref() }
     }
 
     #[inline(always)]
     pub(crate) fn state(&self, slab: usize) -> SlabState {
         SlabState(self.state_word(slab).load(Acquire))
+    }
+
+    /// What is kept of a slab beside its state and its bitmaps.
+    #[inline(always)]
+    pub(crate) fn bits(&self, slab: usize) -> &SlabBits {
+        debug_assert!(slab < self.committed());
+        // SAFETY: as for `bitmaps`; it lies before the published bitmap.
+        unsafe {
+            let published = self.published.byte_add(slab * self.stride);
+            published.cast::<SlabBits>().sub(1).as_ref()
+        }
     }
 
     /// What is kept of a slab beside its state.
@@ -264,6 +286,36 @@ impl Mapping {
         }
     }
 
+    /// How far behind the begin of the first slab an offset lies, if it lies in a committed slab.
+    #[inline(always)]
+    pub(crate) fn in_data(&self, offset: u64) -> Option<u64> {
+        let behind = offset.wrapping_sub(self.geometry.data_at);
+        (behind < self.known.load(Acquire) || self.reaches(behind.saturating_add(1)))
+            .then_some(behind)
+    }
+
+    /// The slab in which the byte so far behind the first slab's begin lies, and where in the slab.
+    #[inline(always)]
+    pub(crate) fn split(&self, behind: u64) -> (usize, usize) {
+        let slab = (behind >> self.geometry.slab_shift) as usize;
+        (slab, behind as usize & self.within_slab)
+    }
+
+    /// Bytes of one slab.
+    #[inline(always)]
+    pub(crate) fn slab_bytes(&self) -> usize {
+        self.within_slab + 1
+    }
+
+    /// Whether so many bytes of slabs are committed; also notes how many are.
+    #[cold]
+    #[inline(never)]
+    fn reaches(&self, bytes: u64) -> bool {
+        let committed = (self.committed() as u64) << self.geometry.slab_shift;
+        self.known.fetch_max(committed, AcqRel);
+        bytes <= committed
+    }
+
     /// The slab in which a data offset lies; may be beyond the last one.
     #[inline(always)]
     pub(crate) fn slab_of(&self, offset: u64) -> usize {
@@ -279,8 +331,10 @@ impl Mapping {
     /// The address of `len` bytes at a data offset, if all of them are committed.
     #[inline]
     pub(crate) fn address(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
-        let end = offset.checked_add(len as u64)?;
-        if offset < self.geometry.data_at || end > self.geometry.end_of(self.committed()) {
+        // What lies before the data is far behind it, too.
+        let behind = offset.wrapping_sub(self.geometry.data_at);
+        let end = behind.checked_add(len as u64)?;
+        if end > self.known.load(Acquire) && !self.reaches(end) {
             return None;
         }
         // SAFETY: just checked to lie inside the mapping.

@@ -39,15 +39,18 @@ fn attach_at(address: usize) -> Result<NonNull<Ctx>> {
 /// The calling thread's context in an arena; makes one if need be.
 #[inline(always)]
 pub(crate) fn attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
-    match Ctx::find(mapping.base()) {
+    match Ctx::last_of(mapping) {
         Some(ctx) => Ok(ctx),
-        None => attach_new(mapping),
+        None => find_or_attach(mapping),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn attach_new(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
+fn find_or_attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
+    if let Some(ctx) = Ctx::find(mapping.base()) {
+        return Ok(ctx);
+    }
     if mapping.access() != Access::ReadWrite {
         return Err(Error::ReadOnly);
     }

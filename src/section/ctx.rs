@@ -155,6 +155,14 @@ impl Ctx {
             .then_some(current)
     }
 
+    /// The calling thread's context of the arena, but only if it is the one used last.
+    #[inline(always)]
+    pub(crate) fn last_of(mapping: &Mapping) -> Option<NonNull<Ctx>> {
+        let current = NonNull::new(CURRENT.get())?;
+        // SAFETY: C1; a wiped context has no mapping (C3).
+        std::ptr::eq(unsafe { current.as_ref() }.mapping, mapping).then_some(current)
+    }
+
     #[cold]
     #[inline(never)]
     fn find_slow(address: usize) -> Option<NonNull<Ctx>> {
@@ -410,6 +418,19 @@ impl Ctx {
         self.end = start.wrapping_add(size);
         self.segment = segment;
         self.origin = (start.addr() as u64).wrapping_sub(segment);
+    }
+
+    /// Whether nothing is going on: no section, here or in another context, and no operation that a
+    /// signal handler came into.
+    #[inline(always)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.guards | self.scopes == 0 && !self.busy && (!self.others || self.others_are_idle())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn others_are_idle(&self) -> bool {
+        self.may_lock().is_ok()
     }
 
     /// Keeps signal handlers out until [`Ctx::leave`].

@@ -155,37 +155,66 @@ impl Ctx {
         true
     }
 
-    /// Frees a block in an own slab where no section is open: one store, so no journal. Says whether
-    /// it is such a block.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::DoubleFree`] if it is one that is not given out.
+    /// Frees a small block where no section is open: one change of one bit, so no journal. Nobody
+    /// repeats it, so no doubt word either. Says whether that was possible: it is not so where
+    /// something else is at `offset`, or where the context is in use.
     #[inline(always)]
-    pub(crate) fn free_alone(&mut self, offset: u64) -> Result<bool> {
-        debug_assert!(!self.in_section());
-        let index = self.index();
-        let (body, magazines, mapping) = self.parts();
-        let Some((block, state)) = mapping.block_at(offset) else {
-            return Ok(false);
-        };
-        if !state.is_by(SlabKind::Owned, index) {
-            return Ok(false);
+    pub(crate) fn free_alone(&mut self, offset: u64) -> bool {
+        if !self.enter_alone() {
+            return false;
         }
-        if !mapping.is_allocated(block) {
-            return Err(crate::Error::DoubleFree { offset });
-        }
-        mapping.unpublish(block);
-        body.cache.put(mapping, magazines, offset, block.class);
-        body.cache.release_emptied(mapping);
-        Ok(true)
+        let freed = self.free_bit(offset);
+        self.leave();
+        freed
     }
 
-    /// Publishes a reserved block where no section is open: one store, so no journal.
+    /// Keeps signal handlers out for what needs no section, unless something is going on already.
     #[inline(always)]
-    pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) {
-        debug_assert!(!self.in_section());
+    fn enter_alone(&mut self) -> bool {
+        let idle = self.is_idle();
+        if idle {
+            self.busy = true;
+            compiler_fence(SeqCst);
+        }
+        idle
+    }
+
+    #[inline(always)]
+    fn free_bit(&mut self, offset: u64) -> bool {
+        let mapping = self.mapping();
+        let Some((block, state)) = mapping.block_at(offset) else {
+            return false;
+        };
+        // A slab of others stays so, and of its class, while the block is allocated: only this thread
+        // could adopt it for this slot.
+        match mapping.free_given_out(block, state, self.index()) {
+            None => return false,
+            Some(false) => mutant::here("a block was freed"),
+            Some(true) if self.magazines.push(block.class, offset) => {}
+            Some(true) => self.put_in_full(offset, block.class),
+        }
+        true
+    }
+
+    /// Puts a block into a magazine that is full, and gives back slabs that became empty.
+    #[cold]
+    #[inline(never)]
+    fn put_in_full(&mut self, offset: u64, class: usize) {
+        let (body, magazines, mapping) = self.parts();
+        body.cache.put(mapping, magazines, offset, class);
+        body.cache.release_emptied(mapping);
+    }
+
+    /// Publishes a reserved block where no section is open: one store, so no journal. Says whether that
+    /// was possible.
+    #[inline(always)]
+    pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) -> bool {
+        if !self.enter_alone() {
+            return false;
+        }
         super::writer::publish(self.mapping(), offset, class);
+        self.leave();
+        true
     }
 
     /// Ends the unit and begins the next one without letting go of the locks.

@@ -624,8 +624,7 @@ impl Ctx {
     /// A block out of a magazine.
     #[inline(always)]
     pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
-        let class = self.magazines.class_for(layout)?;
-        Some((self.magazines.pop(class)?, class))
+        self.magazines.pop_for(layout)
     }
 
     #[cold]

@@ -2,6 +2,7 @@
 
 mod boxed;
 mod doomed;
+mod frees;
 mod links;
 mod map;
 mod roots;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
         string::subject().cases(),
         map::subject().cases(),
         boxed::subject().cases(),
+        frees::subject().cases(),
         links::subject().cases(),
         roots::subject().cases(),
         semaphore::subject().cases(),
