@@ -6,6 +6,7 @@
 use super::{
     doom::Dooms,
     held::{Held, LockKind},
+    reads::Reads,
 };
 use crate::{
     error::{Error, Result},
@@ -89,6 +90,7 @@ pub(crate) struct Ctx {
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) magazines: Magazines,
+    pub(super) reads: Reads,
 }
 
 /// The part of a context that lies on the ordinary heap.
@@ -268,6 +270,7 @@ impl Ctx {
         this.arena = body.mapping.arena();
         this.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
+        this.reads.set_up(&body.mapping.readers(index + 1)[index]);
         this.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
@@ -373,7 +376,7 @@ impl Ctx {
 
     /// Whether locks are held beyond their guards.
     pub(crate) fn retains(&self) -> bool {
-        self.retained != 0
+        self.retained != 0 || self.retains_reads()
     }
 
     /// The open section's stamp.

@@ -10,6 +10,7 @@ mod doom;
 mod end;
 mod held;
 mod nested;
+mod reads;
 mod undo;
 mod writer;
 

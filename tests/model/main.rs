@@ -4,6 +4,7 @@
 //! * [`section`]: sections, locks, the journal, small blocks, drains, recovery, detaching;
 //! * [`spans`]: runs of slabs: claimed, published, grown, freed, undone;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
+//! * [`rwlock`]: readers with cells, a writer with the word, recovery, slots used again;
 //! * [`attach`]: claiming slots, reserved slots, recovery when everybody is dead, reaping.
 //!
 //! Steps bear the names of what the code does, and rules the numbers that they have there. Each model
@@ -15,6 +16,7 @@
 mod attach;
 mod explore;
 mod mutant;
+mod rwlock;
 mod section;
 mod semaphore;
 mod slots;
