@@ -5,6 +5,7 @@ mod doomed;
 mod links;
 mod map;
 mod roots;
+mod rwlock;
 mod sections;
 mod semaphore;
 mod string;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         links::subject().cases(),
         roots::subject().cases(),
         semaphore::subject().cases(),
+        rwlock::subject().cases(),
         trim::subject().cases(),
         doomed::subject().cases(),
         sections::subject().cases(),
