@@ -213,7 +213,8 @@ pub enum Error {
     OtherArena,
     /// This would be seen by others before the open section commits.
     InSection,
-    /// In a transaction, locks are taken by `Transaction::lock`, and no other one begins.
+    /// In a transaction, locks are taken by `Transaction::lock`, `read` and `write`, and no other one
+    /// begins.
     InTransaction,
     /// This changes an arena, which only a thread with a write guard may do.
     NoSection,
@@ -221,6 +222,11 @@ pub enum Error {
     Reentered,
     /// The thread holds permits of too many semaphores.
     TooManyPermits {
+        /// How many it may hold.
+        limit: usize,
+    },
+    /// The thread holds too many read locks.
+    TooManyReadLocks {
         /// How many it may hold.
         limit: usize,
     },
@@ -429,8 +435,8 @@ impl fmt::Display for Error {
             InTransaction => write!(
                 f,
                 "this thread is in a transaction: expected locks to be taken by its own \
-                 `lock(&mutex)`, so that their guards cannot outlive it, and found another lock or \
-                 transaction"
+                 `lock(&mutex)`, `read(&lock)` and `write(&lock)`, so that their guards cannot outlive \
+                 it, and found another lock or transaction"
             ),
             InSection => write!(
                 f,
@@ -445,6 +451,10 @@ impl fmt::Display for Error {
             TooManyPermits { limit } => write!(
                 f,
                 "a thread can hold permits of at most {limit} semaphores of an arena at a time"
+            ),
+            TooManyReadLocks { limit } => write!(
+                f,
+                "a thread can hold at most {limit} read locks of an arena at a time"
             ),
             Other(error) => error.fmt(f),
         }

@@ -34,6 +34,11 @@ mutants! {
     ReleaseFirst "release_first",
     /// S2: a scope's lock is released when its guard goes. Scene: a survivor takes the lock.
     SectionReleasesEarly "section_releases_early",
+    /// S2: a scope's read lock is released when its guard goes. Scene: a survivor writes meanwhile.
+    ReadsReleasedEarly "reads_released_early",
+    /// L8: a reader looks at the lock's word before it fills its cell, and not behind. Scene: a slow
+    /// reader.
+    ReaderLooksOnce "reader_looks_once",
     /// J2: the stamps of a slot start again with each who claims it. Crash step: a slot's second
     /// owner.
     StampsStartAgain "stamps_start_again",

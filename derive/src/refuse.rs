@@ -56,7 +56,7 @@ const STD: [(&str, &str, &str); 37] = [
     ("LazyLock", LOCK, "`root_with`, or a `sharena::sync::Mutex`"),
     ("Once", LOCK, "`root_with`, or a `sharena::sync::Mutex`"),
     ("Mutex", LOCK, "`sharena::sync::Mutex`"),
-    ("RwLock", LOCK, "`sharena::sync::Mutex`"),
+    ("RwLock", LOCK, "`sharena::sync::RwLock`"),
     ("Condvar", LOCK, "`sharena::sync::Semaphore`"),
     ("Barrier", LOCK, "`sharena::sync::Semaphore`"),
     ("File", HANDLE, "a path, opened by each process"),

@@ -14,6 +14,7 @@ const COMMITTED: u64 = 104;
 const WATERMARK: u64 = 112;
 const SLOTS_HIGH: u64 = 136;
 const DOUBT: u64 = 64;
+const READERS: u64 = 64;
 const PROCESS_ENTRY: u64 = 16;
 /// Where the log begins in a slot.
 pub(crate) const INLINE_LOG: u64 = 1216;
@@ -43,6 +44,7 @@ pub(crate) struct Front {
     pub(crate) bits_at: u64,
     pub(crate) processes_at: u64,
     pub(crate) doubts_at: u64,
+    pub(crate) readers_at: u64,
 }
 
 impl Front {
@@ -55,7 +57,8 @@ impl Front {
         let (page, shift, slots) = (word(20).into(), u64::from(word(64)), u64::from(word(68)));
         let up = |at: u64| at.next_multiple_of(page);
         let doubts_at = page;
-        let processes_at = doubts_at + slots * DOUBT;
+        let readers_at = doubts_at + slots * DOUBT;
+        let processes_at = readers_at + slots * READERS;
         let slots_at = up(processes_at + slots * PROCESS_ENTRY);
         let states_at = slots_at + slots * page;
         let bits_at = up(states_at + (maximum >> shift) * 8);
@@ -73,6 +76,7 @@ impl Front {
             bits_at,
             processes_at,
             doubts_at,
+            readers_at,
         })
     }
 

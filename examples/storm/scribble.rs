@@ -281,11 +281,25 @@ impl Scribbler {
 
     fn write_doubt_or_process(&mut self) {
         let slot = self.below(self.front.slots);
-        let at = match self.below(2) {
+        let at = match self.below(3) {
             0 => self.front.doubts_at + slot * 64 + self.below(2) * 8,
+            1 => return self.write_cell(slot),
             _ => self.front.processes_at + slot * 16 + self.below(2) * 8,
         };
         let value = self.value(self.front.word(at).load(SeqCst));
+        self.store(at, value);
+    }
+
+    /// Somebody reads something, or does no more.
+    fn write_cell(&mut self, slot: u64) {
+        let at = self.front.readers_at + slot * 64 + self.below(8) * 8;
+        let old = self.front.word(at).load(SeqCst);
+        let which = self.below(self.locks.len() as u64);
+        let lock = self.locks[which as usize];
+        let value = match self.below(3) {
+            0 => lock | self.below(4),
+            _ => self.value(old),
+        };
         self.store(at, value);
     }
 

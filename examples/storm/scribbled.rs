@@ -3,7 +3,7 @@
 use crate::Random;
 use sharena::{
     Arena, Error, RelPtr, Result, Root, Share,
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     alloc::Layout,
@@ -100,6 +100,7 @@ struct Plain {
     left: Root<Mutex<Numbers>>,
     right: Root<Mutex<Numbers>>,
     links: Root<Mutex<Links>>,
+    halves: Root<RwLock<[u64; 2]>>,
     permits: Root<Semaphore>,
 }
 
@@ -109,6 +110,7 @@ impl Plain {
             left: arena.root("left")?,
             right: arena.root("right")?,
             links: arena.root("links")?,
+            halves: arena.root("halves")?,
             permits: arena.root_with("permits", |permits: &mut Semaphore| {
                 *permits = Semaphore::new(2);
                 Ok(())
@@ -126,6 +128,7 @@ pub(crate) fn create(name: &str) -> Result<String> {
         (&raw const *plain.left).addr() - base,
         (&raw const *plain.right).addr() - base,
         (&raw const *plain.links).addr() - base,
+        (&raw const *plain.halves).addr() - base,
         (&raw const *plain.permits).addr() - base,
         // The directory's.
         144,
@@ -177,7 +180,7 @@ fn work(name: &str, beats: &Beats, number: usize, seed: u64) -> Result {
 }
 
 fn one(arena: &Arena, plain: &Plain, random: &mut Random) -> Result {
-    match random.below(64) {
+    match random.below(80) {
         0..16 => transfer(arena, plain, random),
         16..28 => link(arena, plain, random),
         28..38 => fill_blocks(arena, random),
@@ -192,8 +195,23 @@ fn one(arena: &Arena, plain: &Plain, random: &mut Random) -> Result {
             arena.check();
             Ok(())
         }
-        _ => keep_a_block(arena, random),
+        61..64 => keep_a_block(arena, random),
+        64..74 => read(plain),
+        _ => write(plain),
     }
+}
+
+fn read(plain: &Plain) -> Result {
+    let one = plain.halves.try_read_for(PATIENCE)?;
+    let two = plain.halves.try_read()?;
+    std::hint::black_box((one[0], two[1]));
+    Ok(())
+}
+
+fn write(plain: &Plain) -> Result {
+    let mut halves = plain.halves.try_write_for(PATIENCE)?;
+    *halves = [halves[0].wrapping_add(1); 2];
+    Ok(())
 }
 
 fn transfer(arena: &Arena, plain: &Plain, random: &mut Random) -> Result {

@@ -2,7 +2,7 @@
 
 use crate::{
     Random,
-    world::{ACCOUNTS, World},
+    world::{ACCOUNTS, Halves, World},
 };
 use sharena::{Arena, Error, Result, collections::Vec, sync::Mutex};
 use std::{process::ExitCode, time::Duration};
@@ -31,7 +31,7 @@ fn work(name: &str, number: &str, seed: &str) -> Result {
     let arena = Arena::named(name)?;
     let world = World::create(&arena)?;
     loop {
-        match random.below(42) {
+        match random.below(59) {
             0..9 => transfer(&arena, &world, &mut random)?,
             9..14 => transact(&arena, &world, &mut random)?,
             14..22 => write(&world, &mut random)?,
@@ -40,6 +40,9 @@ fn work(name: &str, number: &str, seed: &str) -> Result {
             27..34 => link(&arena, &world, &mut random)?,
             34..38 => take_a_permit(&world, &mut random)?,
             38..41 => name_and_unname(&arena, &mut random)?,
+            41..51 => or_deadlock(read(&world, &mut random))?,
+            51..55 => or_deadlock(write_halves(&world, &mut random))?,
+            55..58 => or_deadlock(read_and_write(&arena, &world, &mut random))?,
             _ => fork_one(&arena, &world, &mut random)?,
         }
         world.note_progress(number);
@@ -170,6 +173,63 @@ fn link(arena: &Arena, world: &World, random: &mut Random) -> Result {
         links.linked += 1;
     }
     Ok(())
+}
+
+/// Several read at once, and each finds what a writer left whole.
+fn read(world: &World, random: &mut Random) -> Result {
+    let one = world.halves[0].read()?;
+    let other = match random.below(2) {
+        0 => Some(world.halves[1].read()?),
+        _ => None,
+    };
+    one.verify()?;
+    let again = world.halves[0].read()?;
+    drop(one);
+    if random.below(8) == 0 {
+        std::thread::sleep(Duration::from_micros(random.below(300)));
+    }
+    other.map_or(Ok(()), |other| other.verify())?;
+    again.verify()
+}
+
+fn change(halves: &mut Halves) -> Result {
+    halves.left += 1;
+    if halves.list.len() >= 100 {
+        halves.left = 0;
+        halves.list = Vec::new();
+    } else {
+        halves.list.push(7)?;
+    }
+    halves.right = halves.left;
+    Ok(())
+}
+
+fn write_halves(world: &World, random: &mut Random) -> Result {
+    let mut halves = world.halves[random.below(2) as usize].write()?;
+    change(&mut halves)
+}
+
+/// A unit that reads one, writes the other, and finds the first as it was.
+fn read_and_write(arena: &Arena, world: &World, random: &mut Random) -> Result {
+    let from = random.below(2) as usize;
+    arena.section(|| {
+        let before = world.halves[from].read()?.left;
+        change(&mut *world.halves[1 - from].write()?)?;
+        let after = world.halves[from].read()?;
+        after.verify()?;
+        if before != after.left {
+            return Err("what a section had read was changed meanwhile".into());
+        }
+        Ok(())
+    })
+}
+
+/// Sections read what others want to write, and these may wait in a circle: nothing was changed then.
+fn or_deadlock(done: Result) -> Result {
+    match done {
+        Err(Error::Deadlock { .. }) => Ok(()),
+        done => done,
+    }
 }
 
 fn take_a_permit(world: &World, random: &mut Random) -> Result {

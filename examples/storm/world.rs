@@ -3,7 +3,7 @@
 use sharena::{
     Arena, RelPtr, Result, Root, Share,
     collections::{HashMap, String, Vec},
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -30,6 +30,22 @@ pub(crate) struct Links {
     pub(crate) linked: u64,
 }
 
+/// What many read: whoever does must find all three numbers equal.
+#[derive(Share, Default)]
+#[repr(C)]
+pub(crate) struct Halves {
+    pub(crate) left: u64,
+    pub(crate) list: Vec<u64>,
+    pub(crate) right: u64,
+}
+
+impl Halves {
+    pub(crate) fn verify(&self) -> Result {
+        expect("the right half", self.left, self.right)?;
+        expect("the list of the halves", self.left, self.list.len() as u64)
+    }
+}
+
 type Accounts = Mutex<HashMap<u64, i64>>;
 
 pub(crate) struct World {
@@ -37,6 +53,7 @@ pub(crate) struct World {
     pub(crate) right: Root<Accounts>,
     pub(crate) book: Root<Mutex<Book>>,
     pub(crate) links: Root<Mutex<Links>>,
+    pub(crate) halves: Root<[RwLock<Halves>; 2]>,
     pub(crate) permits: Root<Semaphore>,
     progress: Root<[AtomicU64; 32]>,
 }
@@ -56,6 +73,7 @@ impl World {
             right: arena.root_with("right", fill)?,
             book: arena.root("book")?,
             links: arena.root("links")?,
+            halves: arena.root("halves")?,
             permits: arena.root_with("permits", |permits: &mut Semaphore| {
                 *permits = Semaphore::new(PERMITS);
                 Ok(())
@@ -94,6 +112,11 @@ impl World {
         let linked = links.blocks.iter().flatten().count() as u64;
         expect("the linked blocks", links.linked, linked)?;
         drop(links);
+        for halves in self.halves.iter() {
+            halves.read()?.verify()?;
+            // None of the dead reads any more.
+            drop(halves.write()?);
+        }
         expect("the free permits", PERMITS, self.permits.available())?;
         let report = arena.check();
         if !report.is_clean() {

@@ -6,7 +6,7 @@ use crate::{
     layout::RootEntry,
     os,
     share::Share,
-    sync::Mutex,
+    sync::{Mutex, RwLock},
 };
 use std::{
     fmt,
@@ -147,7 +147,33 @@ impl<T: Share + Sync> Root<Mutex<T>> {
     pub fn into_frozen(&self) -> Result<Frozen<T>> {
         let value = NonNull::from(Mutex::frozen(self)?);
         Ok(Frozen {
-            root: self.clone(),
+            root: Behind::Mutex(self.clone()),
+            value,
+        })
+    }
+}
+
+impl<T: Share + Sync> Root<RwLock<T>> {
+    /// Keeps writers out for ever, and gives what is read without locking. See [`RwLock::freeze`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::freeze`].
+    #[track_caller]
+    pub fn freeze(&self) -> Result<Frozen<T>> {
+        RwLock::freeze(self)?;
+        self.into_frozen()
+    }
+
+    /// A handle on the value of a frozen root.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFrozen`].
+    pub fn into_frozen(&self) -> Result<Frozen<T>> {
+        let value = NonNull::from(RwLock::frozen(self)?);
+        Ok(Frozen {
+            root: Behind::RwLock(self.clone()),
             value,
         })
     }
@@ -209,8 +235,23 @@ impl<T: Share + fmt::Debug> fmt::Debug for Root<T> {
 /// The value of a frozen root: read without a lock, from any process, also in arenas that are
 /// mapped for reading only.
 pub struct Frozen<T: Share + Sync> {
-    root: Root<Mutex<T>>,
+    root: Behind<T>,
     value: NonNull<T>,
+}
+
+/// The lock that a frozen value lies behind.
+enum Behind<T: Share + Sync> {
+    Mutex(Root<Mutex<T>>),
+    RwLock(Root<RwLock<T>>),
+}
+
+impl<T: Share + Sync> Clone for Behind<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Behind::Mutex(root) => Behind::Mutex(root.clone()),
+            Behind::RwLock(root) => Behind::RwLock(root.clone()),
+        }
+    }
 }
 
 // SAFETY: shared references only, as `Root`.
@@ -221,7 +262,10 @@ unsafe impl<T: Share + Sync> Sync for Frozen<T> {}
 impl<T: Share + Sync> Frozen<T> {
     /// The arena that the value lies in.
     pub fn arena(&self) -> &Arena {
-        self.root.arena()
+        match &self.root {
+            Behind::Mutex(root) => root.arena(),
+            Behind::RwLock(root) => root.arena(),
+        }
     }
 
     /// The value, to be changed in this process's private copy of the pages.

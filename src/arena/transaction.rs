@@ -16,7 +16,7 @@ use crate::{
     mapping::Mapping,
     section::{self, Ctx},
     share::{Schema, Share},
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
     walk,
 };
 use std::{
@@ -80,6 +80,93 @@ impl Transaction {
     ) -> Result<MutexGuard<'t, T>> {
         let _locking = self.locking();
         mutex.try_lock_for(time)
+    }
+
+    /// Takes a lock to read. It is held to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::read`].
+    #[track_caller]
+    pub fn read<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+    ) -> Result<RwLockReadGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.read()
+    }
+
+    /// Takes a lock to read if no writer has it, or waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_read`].
+    #[track_caller]
+    pub fn try_read<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+    ) -> Result<RwLockReadGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.try_read()
+    }
+
+    /// Takes a lock to read, waiting no longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_read_for`].
+    #[track_caller]
+    pub fn try_read_for<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+        time: Duration,
+    ) -> Result<RwLockReadGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.try_read_for(time)
+    }
+
+    /// Takes a lock to write. It is held to the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::write`]. After [`Error::Deadlock`] the transaction should end, with that error,
+    /// so that others can go on.
+    #[track_caller]
+    pub fn write<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+    ) -> Result<RwLockWriteGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.write()
+    }
+
+    /// Takes a lock to write if nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_write`].
+    #[track_caller]
+    pub fn try_write<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+    ) -> Result<RwLockWriteGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.try_write()
+    }
+
+    /// Takes a lock to write, waiting no longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RwLock::try_write_for`].
+    #[track_caller]
+    pub fn try_write_for<'t, T: Share + Sync>(
+        &'t self,
+        lock: &'t RwLock<T>,
+        time: Duration,
+    ) -> Result<RwLockWriteGuard<'t, T>> {
+        let _locking = self.locking();
+        lock.try_write_for(time)
     }
 
     fn locking(&self) -> Locking {

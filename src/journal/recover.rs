@@ -6,14 +6,17 @@
 //! 1. lease: compare-and-swap from 0 or from a dead holder; *then look at the life word again*,
 //!    since somebody else may have finished meanwhile;
 //! 2. the immediate journal, then the section's: undone, or its frees finished; empty; doubt 0;
-//! 3. generation + 1 and wake all: from here the dead one's locks are free;
+//! 3. generation + 1, cells of read locks emptied, and wake all: from here the dead one's locks are
+//!    free;
 //! 4. permits, slabs;
 //! 5. claim 0, life word 0, lease 0, in this order.
 //!
 //! Recovery never allocates from the arena and never waits for a user's lock.
 
 use super::{
-    gate, immediate, replay,
+    gate, immediate,
+    reads::clear_reads,
+    replay,
     slots::{
         Claim, Lived, claim_reserved, free_lifeless, leave, next_generation, reserved_slots, tag_of,
     },
@@ -70,6 +73,7 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
     if !mutant::is(Mutant::NoGeneration) && !mutant::is(Mutant::GenerationFirst) {
         next_generation(&mapping.slot(dead).generation);
     }
+    clear_reads(mapping, dead);
     futex::wake(mapping.life(dead), u32::MAX >> 1);
     if depth == Depth::All {
         if !mutant::is(Mutant::PermitsKept) {

@@ -184,10 +184,12 @@ fn begin(mapping: &Mapping, slot: usize) {
     let high = &mapping.header().slots_high;
     high.fetch_max(slot as u32 + 1, AcqRel);
     for cell in &mapping.slot(slot).permits {
-        // Only a damaged arena has permits in a free slot: they would keep the thread in it.
+        // Only a damaged arena has permits (or read locks) in a free slot: they would keep the thread
+        // in it.
         cell.count.store(0, Relaxed);
         cell.semaphore.store(0, Relaxed);
     }
+    super::reads::clear_reads(mapping, slot);
     if mutant::is(Mutant::StampsStartAgain) {
         mapping.slot(slot).serial.store(0, Release);
     }

@@ -1,14 +1,14 @@
 //! Where everything lies, computed from four numbers of the header.
 //!
 //! ```text
-//! | header | doubts, processes | slots | slab states | slab bitmaps | slabs ...          |
-//! 0        page                                                     data_at              end
+//! | header | doubts, readers, processes | slots | slab states | slab bitmaps | slabs ... |
+//! 0        page                                                              data_at     end
 //! ```
 //!
 //! The parts before the slabs are sized for the maximum. Only the first few pages of the states and
 //! bitmaps have memory behind them: pages are allocated together with the slabs they describe.
 
-use super::{Doubt, Header, ProcessEntry, SlabBits};
+use super::{Doubt, Header, ProcessEntry, Readers, SlabBits};
 
 /// Slabs of the smallest arenas: 4 KiB.
 pub(crate) const SMALLEST_SLAB_SHIFT: u32 = 12;
@@ -29,6 +29,7 @@ pub(crate) struct Geometry {
     pub(crate) slab_shift: u32,
     pub(crate) slots: usize,
     pub(crate) doubts_at: u64,
+    pub(crate) readers_at: u64,
     pub(crate) processes_at: u64,
     pub(crate) slots_at: u64,
     pub(crate) states_at: u64,
@@ -64,7 +65,8 @@ impl Geometry {
         let page64 = page as u64;
         let slots64 = u64::from(slots);
         let doubts_at = up(size_of::<Header>() as u64, page64);
-        let processes_at = doubts_at + slots64 * size_of::<Doubt>() as u64;
+        let readers_at = doubts_at + slots64 * size_of::<Doubt>() as u64;
+        let processes_at = readers_at + slots64 * size_of::<Readers>() as u64;
         let slots_at = up(
             processes_at + slots64 * size_of::<ProcessEntry>() as u64,
             page64,
@@ -89,6 +91,7 @@ impl Geometry {
             slab_shift,
             slots: slots as usize,
             doubts_at,
+            readers_at,
             processes_at,
             slots_at,
             states_at,
@@ -166,6 +169,7 @@ mod tests {
                 let starts = [
                     0,
                     g.doubts_at,
+                    g.readers_at,
                     g.processes_at,
                     g.slots_at,
                     g.states_at,

@@ -9,6 +9,18 @@
 //! | all ones | all ones | 0 | frozen: readers need no lock, writers never come again |
 //!
 //! The lower half is the futex: it holds the waiters bit, the slot and 16 bits of the generation.
+//!
+//! A thread that reads a `RwLock` says so in a *cell* of its slot, which is a word of its own:
+//!
+//! | bits 3..64 | bit 1 | bit 0 | meaning |
+//! |---|---|---|---|
+//! | 0 | 0 | 0 | free |
+//! | the lock's offset / 8 | 0 | 0 | the slot's thread reads the lock |
+//! | the lock's offset / 8 | 1 | 0 | it is about to: it has not looked at the lock's word yet |
+//! | the lock's offset / 8 | any | 1 | the same, and a writer may sleep on the lower half |
+//!
+//! Only the slot's thread fills a cell, and it, or who recovers it, empties it. A cell says nothing
+//! when its slot's thread is dead, or there is none.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -17,7 +29,15 @@ pub(crate) const WAITERS_BIT: u64 = 1;
 /// The word of a lock that was frozen.
 pub(crate) const FROZEN_TAG: u64 = !WAITERS_BIT;
 
-/// A lock word, see the truth table above. Zero is free.
+/// In the cell of a reader that waited, until it has looked at the lock once more.
+pub(crate) const PENDING_BIT: u64 = 2;
+
+/// The lock that a reader's cell names; 0 if none.
+pub(crate) const fn lock_of_cell(cell: u64) -> u64 {
+    cell & !(WAITERS_BIT | PENDING_BIT)
+}
+
+/// A lock word or a reader's cell, see the truth tables above. Zero is free.
 #[repr(transparent)]
 #[derive(Debug, Default)]
 pub(crate) struct LockWord(pub(crate) AtomicU64);
@@ -67,7 +87,7 @@ impl Tag {
     }
 }
 
-/// What precedes the value in a `Mutex<T>`.
+/// What precedes the value in a `Mutex<T>` or a `RwLock<T>`.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct MutexHeader {

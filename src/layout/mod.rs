@@ -18,8 +18,13 @@ mod slot;
 pub(crate) use container::{BufferHeader, MapHeader, VecHeader, marks};
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC};
-pub(crate) use lock::{FROZEN_TAG, LockWord, MutexHeader, SemaphoreHeader, Tag, WAITERS_BIT};
+pub(crate) use lock::{
+    FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, SemaphoreHeader, Tag, WAITERS_BIT, lock_of_cell,
+};
 pub(crate) use log::{Doom, Entry, EntryKind, HEADER_WORDS, LogPosition, MAX_RECORD};
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};
 pub(crate) use slab::{LONGEST_SPAN, SlabBits, SlabKind, SlabState};
-pub(crate) use slot::{Doubt, INLINE_LOG, PERMITS, PermitCell, SEGMENTS, Segment, Slot, Stamp};
+pub(crate) use slot::{
+    Doubt, FIRST_READS, INLINE_LOG, PERMITS, PermitCell, READS, Readers, SEGMENTS, Segment, Slot,
+    Stamp,
+};

@@ -11,7 +11,10 @@ use super::{
     log::*,
     root::*,
     slab::*,
-    slot::{Doubt, INLINE_LOG, PERMITS, PermitCell, SEGMENTS, Segment, Slot, Stamp},
+    slot::{
+        Doubt, FIRST_READS, FURTHER_READS, INLINE_LOG, PERMITS, PermitCell, Readers, SEGMENTS,
+        Segment, Slot, Stamp,
+    },
 };
 use std::{collections::BTreeMap, fs, mem::offset_of, path::Path};
 
@@ -96,8 +99,9 @@ fn fields_lie_where_the_document_says() {
         ProcessEntry as "ProcessEntry" { claim, namespace }
         Slot as "Slot" {
             claim, lease, generation, serial, log, done, waits, burying, immediate, permits,
-            segments, inline,
+            segments, inline, reads,
         }
+        Readers as "Readers" { cells, further }
         PermitCell as "PermitCell" { semaphore, count }
         Segment as "Segment" { offset, size, before }
         SlabBits as "SlabBits" { remote_hint, reserved, span_slabs, span_bytes }
@@ -136,6 +140,8 @@ fn bits_lie_where_the_document_says() {
     let bare = entry(EntryKind::Undo, 0, 0);
     let code = [
         ("LockWord.waiters", bits_of(WAITERS_BIT, 1)),
+        ("Cell.waiters", bits_of(WAITERS_BIT, 1)),
+        ("Cell.pending", bits_of(PENDING_BIT, 1)),
         ("LockWord.slot + 1", bits_of(Tag::new(0x7ffe, 0).0, all(15))),
         (
             "LockWord.generation",
@@ -199,6 +205,8 @@ fn constants_are_what_the_document_says() {
         ("ENDIAN_MARK", u64::from(ENDIAN_MARK)),
         ("BUCKETS", BUCKETS as u64),
         ("PERMITS", PERMITS as u64),
+        ("FIRST_READS", FIRST_READS as u64),
+        ("FURTHER_READS", FURTHER_READS as u64),
         ("SEGMENTS", SEGMENTS as u64),
         ("INLINE_LOG", INLINE_LOG as u64),
         ("MAX_RECORD", MAX_RECORD as u64),

@@ -3,12 +3,18 @@
 //! The last eight bytes of the page hold the *life word*, which the kernel marks when the thread
 //! dies; `os::life` says why it must lie there.
 
+use super::LockWord;
 use std::sync::atomic::AtomicU64;
 
 /// Semaphores of which a thread can hold permits at a time.
 pub(crate) const PERMITS: usize = 32;
 /// Segments by which a log can outgrow its slot.
 pub(crate) const SEGMENTS: usize = 24;
+/// Cells for read locks beside those of the other slots, and further ones in the slot.
+pub(crate) const FIRST_READS: usize = 7;
+pub(crate) const FURTHER_READS: usize = 15;
+/// Read locks that a thread can have at a time.
+pub(crate) const READS: usize = FIRST_READS + FURTHER_READS;
 /// Bytes of log inside the slot.
 pub(crate) const INLINE_LOG: usize = 2752;
 
@@ -59,6 +65,8 @@ pub(crate) struct Slot {
     pub(crate) segments: [Segment; SEGMENTS],
     /// The first part of the log.
     pub(crate) inline: [u8; INLINE_LOG],
+    /// Cells for read locks beyond the first ones.
+    pub(crate) reads: [LockWord; FURTHER_READS],
 }
 
 /// The number of a section: the slot and how many sections it had before. Never 0.
@@ -87,6 +95,19 @@ pub(crate) struct Doubt {
     pub(crate) remote_frees: AtomicU64,
 }
 
+/// What its slot's thread reads: cells, see the truth table in `layout::lock`. One cache line per
+/// slot, beside each other, since a writer reads them all.
+#[repr(C, align(64))]
+pub(crate) struct Readers {
+    pub(crate) cells: [LockWord; FIRST_READS],
+    /// How many of the slot's further cells may be in use, from the first.
+    pub(crate) further: AtomicU64,
+}
+
 static_assertions::const_assert_eq!(size_of::<Slot>(), 4096);
-static_assertions::const_assert!(std::mem::offset_of!(Slot, inline) + INLINE_LOG <= 4096 - 8);
+static_assertions::const_assert_eq!(size_of::<Readers>(), 64);
+static_assertions::const_assert!(
+    std::mem::offset_of!(Slot, reads) + FURTHER_READS * 8
+        <= 4096 - crate::os::life::WORD_FROM_PAGE_END
+);
 static_assertions::const_assert!(INLINE_LOG.is_multiple_of(8));

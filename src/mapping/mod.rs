@@ -15,7 +15,7 @@ mod table;
 pub(crate) use backing::{Backing, Locks};
 pub(crate) use table::{find_base, find_file, find_id, locate, register};
 
-use crate::layout::{Doubt, Geometry, Header, ProcessEntry, SlabBits, SlabState, Slot};
+use crate::layout::{Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot};
 use memmap2::MmapRaw;
 use std::{
     os::unix::fs::FileExt,
@@ -206,6 +206,21 @@ impl Mapping {
         assert!(index < self.geometry.slots);
         // SAFETY: as for `slot`.
         unsafe { self.stored(self.geometry.doubts_at + (index * size_of::<Doubt>()) as u64) }
+    }
+
+    /// What the threads of the first `count` slots read.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many slots.
+    #[inline(always)]
+    pub(crate) fn readers(&self, count: usize) -> &[Readers] {
+        assert!(count <= self.geometry.slots);
+        // SAFETY: as for `slot`.
+        unsafe {
+            let first: *const Readers = self.stored::<Readers>(self.geometry.readers_at);
+            std::slice::from_raw_parts(first, count)
+        }
     }
 
     pub(crate) fn process_entry(&self, index: usize) -> &ProcessEntry {

@@ -82,7 +82,7 @@ extern "C" fn process_ends() {
     let busy = Ctx::all().any(|ctx| {
         // SAFETY: C1.
         let ctx = unsafe { ctx.as_ref() };
-        ctx.in_section() || ctx.retains() || ctx.flags.is_busy()
+        ctx.in_section() || ctx.reads_any() || ctx.flags.is_busy()
     });
     if !busy {
         detach_all();
@@ -95,12 +95,12 @@ fn abort_if_locked() {
     for ctx in Ctx::all() {
         // SAFETY: C1.
         let ctx = unsafe { ctx.as_ref() };
-        if ctx.in_section() {
+        if ctx.in_section() || ctx.reads_any() {
             let name = std::thread::current().name().unwrap_or("?").to_owned();
             eprintln!(
                 "sharena: the thread `{name}` ended while it held{}\n\
-                 its guard was leaked; the process is aborted, since others will undo what the \
-                 thread did under the lock",
+                 its guard was leaked; the process is aborted, since others would undo what the \
+                 thread did under the lock, or write what it reads",
                 ctx.held_locks()
             );
             std::process::abort();
@@ -120,7 +120,8 @@ pub(crate) fn detach_current(mapping: &Mapping) {
     if let Some(ctx) = Ctx::find(mapping.base()) {
         // SAFETY: C1.
         let own = unsafe { ctx.as_ref() };
-        if !own.in_section() && !own.flags.is_busy() && !own.holds_permits() && own.reserved == 0 {
+        let holds = own.holds_permits() || own.reads_any() || own.reserved != 0;
+        if !own.in_section() && !own.flags.is_busy() && !holds {
             detach(ctx);
         }
     }

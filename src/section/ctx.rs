@@ -7,6 +7,7 @@ use super::{
     doom::Dooms,
     flags::Flags,
     held::{Held, LockKind},
+    reads::Reads,
 };
 use crate::{
     error::{Error, Result},
@@ -84,6 +85,7 @@ pub(crate) struct Ctx {
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) magazines: Magazines,
+    pub(super) reads: Reads,
 }
 
 /// The part of a context that lies on the ordinary heap.
@@ -256,6 +258,7 @@ impl Ctx {
         this.arena = body.mapping.arena();
         this.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
+        this.reads.set_up(&body.mapping.readers(index + 1)[index]);
         this.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
@@ -360,7 +363,7 @@ impl Ctx {
 
     /// Whether locks are held beyond their guards.
     pub(crate) fn retains(&self) -> bool {
-        self.retained != 0
+        self.retained != 0 || self.retains_reads()
     }
 
     /// The open section's stamp.
@@ -424,7 +427,9 @@ impl Ctx {
     /// signal handler came into.
     #[inline(always)]
     pub(super) fn is_idle(&self) -> bool {
-        self.guards | self.scopes == 0 && !self.busy && (!self.others || self.others_are_idle())
+        self.scopes == 0
+            && self.flags.are_idle()
+            && (!self.flags.has_others() || self.others_are_idle())
     }
 
     #[cold]

@@ -173,7 +173,7 @@ impl Ctx {
     fn enter_alone(&mut self) -> bool {
         let idle = self.is_idle();
         if idle {
-            self.busy = true;
+            self.flags.set_busy(true);
             compiler_fence(SeqCst);
         }
         idle
@@ -359,6 +359,7 @@ impl Ctx {
                 crate::sync::release(unsafe { &*held.word });
             }
         }
+        self.release_reads();
         held.clear();
         self.retained = 0;
         self.moved = false;
@@ -401,8 +402,8 @@ impl Ctx {
         let words: Vec<_> = self.held().map(|held| held.word).collect();
         // The others lie in the value of one of these, which is poisoned if that was written.
         for word in words.into_iter().take(certain) {
-            // SAFETY: only mutexes are held, and their word is the begin of their header (L1); these
-            // are where they were taken.
+            // SAFETY: only mutexes and `RwLock`s are held, and their word is the begin of their header
+            // (L1); these are where they were taken.
             let header = unsafe { &*word.cast::<crate::layout::MutexHeader>() };
             crate::sync::poison(header, super::Writer::of(this));
         }

@@ -81,6 +81,24 @@ impl Flags {
         self.put(others | single | in_panic);
     }
 
+    /// Whether no section is open, as far as guards go, and no operation.
+    #[inline(always)]
+    pub(super) fn are_idle(&self) -> bool {
+        self.get() & (GUARDS | BUSY) == 0
+    }
+
+    /// Whether the unit may have several locks, or an operation goes on.
+    #[inline(always)]
+    pub(super) fn are_busy_or_plural(&self) -> bool {
+        self.has(BUSY | PLURAL)
+    }
+
+    /// The same, or there are other contexts.
+    #[inline(always)]
+    pub(super) fn are_busy_or_plural_or_others(&self) -> bool {
+        self.has(BUSY | PLURAL | OTHERS)
+    }
+
     #[inline(always)]
     pub(super) fn has_single(&self) -> bool {
         self.has(SINGLE)

@@ -206,9 +206,9 @@ impl Ctx {
         }
     }
 
-    /// Whether the section holds other locks than the one of its only guard.
+    /// Whether the thread holds other locks than the one of the section's only guard.
     pub(crate) fn is_one_of_several(&self) -> bool {
-        self.body().held.len() > 1
+        self.body().held.len() > 1 || self.reads_any()
     }
 
     /// Gives a retained lock a guard again.
@@ -227,6 +227,7 @@ impl Ctx {
     #[cold]
     pub(super) fn forget_locks_in(&mut self, from: usize, to: usize) {
         self.forget_where(|word| (from..to).contains(&word.addr()));
+        self.forget_reads_in(from, to);
     }
 
     /// How many of the section's locks are certainly where they were taken: those before the first
@@ -282,6 +283,7 @@ impl Ctx {
             let offset = self.mapping().offset_of(held.word).unwrap_or(0);
             text += &format!("\n  the lock at offset {offset:#x}, taken at {}", held.at);
         }
+        self.write_reads(&mut text);
         text
     }
 }

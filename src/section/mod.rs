@@ -11,6 +11,7 @@ mod end;
 mod flags;
 mod held;
 mod nested;
+mod reads;
 mod undo;
 mod writer;
 

@@ -28,7 +28,7 @@ impl Ctx {
     /// [`Error::InTransaction`], [`Error::InSection`] where the thread has a unit already;
     /// [`Error::OtherArena`] where it has one elsewhere.
     pub(crate) fn open_transaction(&mut self) -> Result {
-        if self.in_section() {
+        if self.in_section() || self.has_read_guards() {
             return Err(if self.transaction {
                 Error::InTransaction
             } else {
@@ -78,6 +78,7 @@ impl Ctx {
         self.transaction = false;
         self.scopes = 0;
         self.flags.set_guards(0);
+        self.retain_all_reads();
         self.body_mut().raw.clear();
     }
 

@@ -41,8 +41,8 @@ use std::{
 /// ```
 #[repr(C)]
 pub struct Mutex<T> {
-    header: MutexHeader,
-    value: UnsafeCell<T>,
+    pub(super) header: MutexHeader,
+    pub(super) value: UnsafeCell<T>,
     /// A lock belongs where it lies: moving it to another thread's stack makes no sense.
     not_send: PhantomData<*mut ()>,
 }
@@ -143,7 +143,7 @@ impl<T: Share> Mutex<T> {
     }
 
     #[inline(always)]
-    fn lock_with(
+    pub(super) fn lock_with(
         &self,
         patience: Patience,
         at: &'static Location<'static>,
@@ -359,8 +359,8 @@ impl<T: Share + fmt::Debug> fmt::Debug for Mutex<T> {
 /// death undoes them. Not `Send`: the section belongs to its thread.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: Share> {
-    mutex: &'a Mutex<T>,
-    ctx: NonNull<Ctx>,
+    pub(super) mutex: &'a Mutex<T>,
+    pub(super) ctx: NonNull<Ctx>,
 }
 
 // SAFETY: shared references to a guard only give shared references to the value.

@@ -5,16 +5,17 @@
 //! 3. Otherwise spin briefly, then set the waiters bits of the lock and of the holder's life word
 //!    and sleep on both. A back-stop of 40 ms covers the wake-ups that a death can swallow.
 
+use super::circle;
 use crate::{
     error::{Error, Result},
     journal::{self, Depth},
-    layout::{FROZEN_TAG, LockWord, Tag, WAITERS_BIT},
+    layout::{FROZEN_TAG, LockWord, PENDING_BIT, Tag, WAITERS_BIT, lock_of_cell},
     mapping::Mapping,
     mutant::{self, Mutant},
     os::{futex, life},
 };
 use std::{
-    sync::atomic::{AtomicU64, Ordering::*, fence},
+    sync::atomic::{AtomicU64, Ordering::*, compiler_fence, fence},
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,8 @@ const SLEEPS_BEFORE_DOUBT: u32 = 25;
 /// Looks at a held lock before sleeping. From one to the next the time doubles: each look takes the
 /// word's cache line from the holder, who otherwise locks and unlocks many times meanwhile.
 const LOOKS: u32 = 7;
+/// What the word of a frozen lock names.
+const FROZEN: Tag = Tag(FROZEN_TAG);
 
 /// Until when somebody is ready to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +39,12 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// So long from now.
+    pub(super) fn within(time: Duration) -> Self {
+        let deadline = Instant::now().checked_add(time);
+        deadline.map_or(Patience::Endless, Patience::Until)
+    }
+
     /// How long the next sleep may be; the error if there is no patience left.
     pub(super) fn next_sleep(self) -> Result<Duration> {
         match self {
@@ -64,69 +73,202 @@ pub(crate) struct Taker<'m> {
     pub(crate) waits: Option<&'m AtomicU64>,
 }
 
+/// What somebody who waits did so far.
+#[derive(Default)]
+struct Waited {
+    looks: u32,
+    sleeps: u32,
+    /// Looks at a holder's slot that nobody had.
+    absent: u32,
+}
+
+impl Waited {
+    /// The bit that a sleeper leaves in the word that it takes: others may sleep on it.
+    fn waiters(&self) -> u64 {
+        if self.sleeps == 0 { 0 } else { WAITERS_BIT }
+    }
+}
+
 impl Taker<'_> {
     /// Takes the lock. The caller made sure that the word does not name the taker as holder of it.
     #[cold]
     #[inline(never)]
     pub(crate) fn take_slow(self, word: &LockWord, patience: Patience) -> Result {
         let taken = self.take_loop(word, patience);
-        if let Some(waits) = self.waits {
-            waits.store(0, Release);
-        }
+        self.wait_for(0);
         taken
     }
 
     fn take_loop(self, word: &LockWord, patience: Patience) -> Result {
-        let mut contended = 0;
-        let mut looks = 0;
-        let mut sleeps = 0u32;
-        let mut absent = 0;
+        let mut waited = Waited::default();
         loop {
             let now = word.0.load(Acquire);
-            let holder = match Tag::of_word(now) {
-                Some(holder) if self.holds(holder)? => holder,
-                _ => {
-                    let mine = self.tag.0 | now & WAITERS_BIT | contended;
+            match self.holder(now)? {
+                Some(FROZEN) => return Err(Error::Frozen),
+                Some(holder) => self.wait(word, now, holder, word, patience, &mut waited)?,
+                None => {
+                    let mine = self.tag.0 | now & WAITERS_BIT | waited.waiters();
                     if word.0.compare_exchange(now, mine, Acquire, Relaxed).is_ok() {
                         return Ok(());
                     }
-                    continue;
                 }
-            };
-            if journal::is_dead(self.mapping, holder.slot()) {
-                let done =
-                    journal::recover(self.mapping, holder.slot(), self.recoverer, Depth::Locks);
-                if !done {
-                    // Somebody else recovers it.
-                    let sleep = patience.next_sleep()?.min(Duration::from_millis(1));
-                    futex::wait(word.futex(), now as u32, Some(sleep));
-                }
-                continue;
-            }
-            if looks < LOOKS && patience != Patience::None {
-                (0..1 << looks).for_each(|_| std::hint::spin_loop());
-                looks += 1;
-                continue;
-            }
-            let sleep = patience.next_sleep()?;
-            self.refuse_deadlock(word)?;
-            if self.mapping.life(holder.slot()).load(Acquire) == 0 {
-                absent += 1;
-                self.refuse_nobody(holder, absent)?;
-            }
-            self.sleep(word, now, holder, sleep);
-            contended = WAITERS_BIT;
-            sleeps += 1;
-            if sleeps.is_multiple_of(SLEEPS_BEFORE_DOUBT) {
-                journal::second_opinion(self.mapping, holder.slot());
             }
         }
     }
 
+    /// Takes a read lock: fills `cell` when no writer has the word.
+    pub(crate) fn read(
+        self,
+        word: &LockWord,
+        cell: &LockWord,
+        lock: u64,
+        patience: Patience,
+    ) -> Result {
+        let taken = self.read_loop(word, cell, lock, patience);
+        if taken.is_err() {
+            self.wait_for(0);
+        }
+        taken
+    }
+
+    /// First the cell, then the look at the word that counts (L8). The cell is pending, until the
+    /// thread waits for nothing any more: so nobody finds it reading what it waits for.
+    fn read_loop(self, word: &LockWord, cell: &LockWord, lock: u64, patience: Patience) -> Result {
+        let mut waited = Waited::default();
+        loop {
+            let now = word.0.load(Acquire);
+            if let Some(holder) = self.writer(now)? {
+                self.wait(word, now, holder, word, patience, &mut waited)?;
+                continue;
+            }
+            mutant::here("before a reader's cell");
+            cell.0.swap(lock | PENDING_BIT, SeqCst);
+            let open = match self.writer(word.0.load(SeqCst)) {
+                Ok(None) => true,
+                Ok(Some(_)) => mutant::is(Mutant::ReaderLooksOnce),
+                Err(error) => {
+                    release(cell);
+                    return Err(error);
+                }
+            };
+            if !open {
+                release(cell);
+                continue;
+            }
+            self.wait_for(0);
+            cell.0.fetch_and(!PENDING_BIT, AcqRel);
+            if waited.sleeps != 0 {
+                // A release wakes one, and this one leaves no bit in the word for the others.
+                futex::wake(word.futex(), 1);
+            }
+            return Ok(());
+        }
+    }
+
+    /// Waits until no other thread reads the lock, whose word the taker has.
+    ///
+    /// # Errors
+    ///
+    /// Those of running out of patience, and [`Error::Deadlock`].
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn await_readers(self, word: &LockWord, patience: Patience) -> Result {
+        let lock = self.mapping.offset_of(word).ok_or(Error::NotInArena)?;
+        let mut slot = journal::reserved_slots(self.mapping);
+        let mut done = Ok(());
+        while let Some(reader) = journal::next_reader(self.mapping, slot, lock) {
+            if reader != self.tag.slot() {
+                done = self.await_reader(word, reader, lock, patience);
+            }
+            if done.is_err() {
+                break;
+            }
+            slot = reader + 1;
+        }
+        self.wait_for(0);
+        done
+    }
+
+    fn await_reader(self, word: &LockWord, reader: usize, lock: u64, patience: Patience) -> Result {
+        let mut waited = Waited::default();
+        while let Some(cell) = journal::cell_of(self.mapping, reader, lock) {
+            let now = cell.0.load(Acquire);
+            if lock_of_cell(now) != lock {
+                continue;
+            }
+            let life = self.mapping.life(reader).load(Acquire);
+            if life == 0 {
+                // Nobody's: what is left of a damaged arena.
+                return Ok(());
+            }
+            if life & life::OWNER_DIED != 0 {
+                if !journal::recover(self.mapping, reader, self.recoverer, Depth::Locks) {
+                    // Somebody else is at it. Threads that the dead one lent to have stopped (R7).
+                    crate::os::memory::membarrier();
+                }
+                return Ok(());
+            }
+            self.wait(cell, now, Tag::new(reader, 0), word, patience, &mut waited)?;
+        }
+        Ok(())
+    }
+
+    /// The thread that has the lock according to its word: not a dead generation's, nor the taker.
+    fn holder(self, word: u64) -> Result<Option<Tag>> {
+        match Tag::of_word(word) {
+            Some(holder) if self.holds(holder)? => Ok(Some(holder)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The thread that keeps readers out; nobody does where the lock is frozen.
+    fn writer(self, word: u64) -> Result<Option<Tag>> {
+        let holder = self.holder(word)?;
+        Ok(holder.filter(|&holder| holder != FROZEN))
+    }
+
+    /// Waits a little for who has `word`, which was `now`: a lock's, or a reader's cell. What is
+    /// wanted is the lock `wanted`.
+    fn wait(
+        self,
+        word: &LockWord,
+        now: u64,
+        holder: Tag,
+        wanted: &LockWord,
+        patience: Patience,
+        waited: &mut Waited,
+    ) -> Result {
+        if journal::is_dead(self.mapping, holder.slot()) {
+            if !journal::recover(self.mapping, holder.slot(), self.recoverer, Depth::Locks) {
+                // Somebody else recovers it.
+                let sleep = patience.next_sleep()?.min(Duration::from_millis(1));
+                futex::wait(word.futex(), now as u32, Some(sleep));
+            }
+            return Ok(());
+        }
+        if waited.looks < LOOKS && patience != Patience::None {
+            (0..1 << waited.looks).for_each(|_| std::hint::spin_loop());
+            waited.looks += 1;
+            return Ok(());
+        }
+        let sleep = patience.next_sleep()?;
+        self.refuse_deadlock(wanted)?;
+        if self.mapping.life(holder.slot()).load(Acquire) == 0 {
+            waited.absent += 1;
+            self.refuse_nobody(holder, waited.absent)?;
+        }
+        self.sleep(word, now, holder, sleep);
+        waited.sleeps += 1;
+        if waited.sleeps.is_multiple_of(SLEEPS_BEFORE_DOUBT) {
+            journal::second_opinion(self.mapping, holder.slot());
+        }
+        Ok(())
+    }
+
     /// Whether a word's tag still means that somebody has the lock.
     fn holds(self, holder: Tag) -> Result<bool> {
-        if holder.0 == FROZEN_TAG {
-            return Err(Error::Frozen);
+        if holder == FROZEN {
+            return Ok(true);
         }
         if holder.slot() >= self.mapping.geometry().slots {
             return Err(Error::damaged(format!(
@@ -190,46 +332,25 @@ impl Taker<'_> {
         futex::wait_either(word.futex(), wanted as u32, life, watched, time);
     }
 
-    /// Publishes what this thread waits for, and follows who waits for whom.
+    /// Says that this thread waits for the lock at an offset; for none if that is 0.
+    fn wait_for(self, lock: u64) {
+        if let Some(waits) = self.waits {
+            waits.store(lock, Release);
+        }
+    }
+
+    /// Says what this thread waits for, and follows who waits for whom.
     fn refuse_deadlock(self, word: &LockWord) -> Result {
-        let (Some(waits), Some(wanted)) = (self.waits, self.mapping.offset_of(word)) else {
+        let (Some(_), Some(wanted)) = (self.waits, self.mapping.offset_of(word)) else {
             return Ok(());
         };
-        waits.store(wanted, Release);
+        self.wait_for(wanted);
         fence(SeqCst);
-        match self.circle(wanted) {
-            Some(_) => self
-                .circle(wanted)
-                .map_or(Ok(()), |locks| Err(Error::Deadlock { locks })),
+        let circle = || circle::find(self.mapping, self.tag, wanted);
+        match circle().and_then(|_| circle()) {
+            Some(locks) => Err(Error::Deadlock { locks }),
             None => Ok(()),
         }
-    }
-
-    /// The locks in a circle of waiting that leads back to this thread.
-    fn circle(self, wanted: u64) -> Option<Vec<u64>> {
-        let mut locks = vec![wanted];
-        let slots = self.mapping.geometry().slots;
-        for _ in 0..slots {
-            let holder = self.holder_of(*locks.last()?)?;
-            if holder == self.tag {
-                return Some(locks);
-            }
-            let next = self.mapping.slot(holder.slot()).waits.load(Acquire);
-            if next == 0 || locks.contains(&next) {
-                return None;
-            }
-            locks.push(next);
-        }
-        None
-    }
-
-    fn holder_of(self, lock: u64) -> Option<Tag> {
-        if !lock.is_multiple_of(8) {
-            return None;
-        }
-        // Nobody may wait for it any more: then its pages may have been given back.
-        let holder = Tag::of_word(self.mapping.stale_word(lock)?)?;
-        (holder.slot() < self.mapping.geometry().slots).then_some(holder)
     }
 }
 
@@ -255,6 +376,17 @@ pub(crate) fn release_if(word: &LockWord, tag: u64) {
 #[cold]
 fn wake_one(word: &LockWord) {
     futex::wake(word.futex(), 1);
+}
+
+/// A full fence behind a compare-and-swap that took a lock: what is read behind it is read after.
+#[inline(always)]
+pub(super) fn full_fence() {
+    if cfg!(target_arch = "x86_64") {
+        // The locked instruction is one already.
+        compiler_fence(SeqCst);
+    } else {
+        fence(SeqCst);
+    }
 }
 
 /// A small lock inside the implementation, held for a few instructions, without a section.

@@ -11,14 +11,14 @@ use std::fmt;
 /// Whether nothing of a value, by value or in the blocks that it owns, can be written through a
 /// shared reference any more.
 ///
-/// Mutexes are looked at one by one: a frozen one stays so, and so does what is in it. Whatever else
+/// Mutexes and `RwLock`s are looked at one by one: a frozen one stays so, and so does what is in it. Whatever else
 /// changes behind a shared reference is refused wherever the type has it. What raw pointers lead to
 /// is left to who follows them.
 pub(crate) fn is_frozen(mapping: &Mapping, schema: &Schema, value: u64) -> bool {
     let (mut has_mutex, mut has_other) = (false, false);
     visit_types(schema, |of| match &of.shape {
         Shape::Builtin {
-            which: Builtin::Mutex,
+            which: Builtin::Mutex | Builtin::RwLock,
             ..
         } => has_mutex = true,
         _ => has_other |= of.is_written_when_shared(),

@@ -198,7 +198,7 @@ fn look_at_builtin(of: &Type, which: Builtin, args: &[TypeIndex], value: Option<
             to,
             may_be_null: true,
         },
-        (Builtin::Mutex, &[inside]) => match value {
+        (Builtin::Mutex | Builtin::RwLock, &[inside]) => match value {
             Some(value) if value >= size_of::<MutexHeader>() as u64 => {
                 Look::Mutex { value, of: inside }
             }

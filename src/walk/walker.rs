@@ -32,7 +32,7 @@ pub(crate) trait Visitor {
     /// A raw pointer that is not null, and lies at `at`.
     fn pointer(&mut self, _at: u64, _to: u64, _of: TypeIndex) {}
 
-    /// A mutex at `at`, whose word is `word`. Says whether to go inside.
+    /// A mutex or `RwLock` at `at`, whose word is `word`. Says whether to go inside.
     fn mutex(&mut self, _at: u64, _word: u64) -> bool {
         true
     }
@@ -252,7 +252,7 @@ impl<'m, V: Visitor> Walk<'m, V> {
                 Kind::Lock,
                 at,
                 format_args!(
-                    "expected 0 or 1 for a poisoned mutex, found {}",
+                    "expected 0 or 1 for a poisoned lock, found {}",
                     poison as u32
                 ),
             );

@@ -6,6 +6,7 @@
 //! * [`holes`]: slabs whose pages go back to the system, and come again;
 //! * [`nested`]: sections in one another, guards that outlive them;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
+//! * [`rwlock`]: readers with cells, a writer with the word, recovery, slots used again;
 //! * [`bury`]: doomed containers, taken apart after the commit;
 //! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
 //!
@@ -21,6 +22,7 @@ mod gates;
 mod holes;
 mod mutant;
 mod nested;
+mod rwlock;
 mod section;
 mod semaphore;
 mod slots;

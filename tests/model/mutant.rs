@@ -11,6 +11,12 @@ pub(crate) enum Mutant {
     ReleaseFirst,
     /// S2: a lock is released when its guard goes, though the scope goes on.
     ReleaseEarly,
+    /// L8: a reader looks at the word, then fills its cell.
+    ReaderLooksOnce,
+    /// L8: a writer looks at the cells, then takes the word.
+    WriterScansFirst,
+    /// L8: who reads already waits for a writer all the same.
+    ReadsInTurn,
     /// J6: blocks are freed before the commit.
     FreeFirst,
     /// J9: `done` is stored only after the next block is in doubt.

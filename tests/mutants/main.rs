@@ -93,6 +93,16 @@ const CONTROLS: &[Control] = &[
         "scene: the midst of a scope",
         Some(Model::ReleaseEarly),
     ),
+    control(
+        "reads_released_early",
+        "scene: the midst of a scope that reads",
+        None,
+    ),
+    control(
+        "reader_looks_once",
+        "scene: a slow reader",
+        Some(Model::ReaderLooksOnce),
+    ),
     control("stamps_start_again", "step: a slot's second owner", None),
     control(
         "no_doubt",

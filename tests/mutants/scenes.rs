@@ -5,7 +5,7 @@ use sharena::{
     Arena, Error, Options,
     collections::{String as Text, Vec as Shared},
     mutant,
-    sync::Mutex,
+    sync::{Mutex, RwLock},
 };
 use std::{
     sync::{
@@ -27,6 +27,8 @@ pub(crate) fn run(which: &str) {
     match which {
         "the end of a section" => end_of_a_section(),
         "the midst of a scope" => midst_of_a_scope(),
+        "the midst of a scope that reads" => midst_of_a_scope_that_reads(),
+        "a slow reader" => slow_reader(),
         "a free that is repeated" => repeated_free(40, 1),
         "two frees" => repeated_free(40, 2),
         "a span's free that is repeated" => repeated_free(2000, 1),
@@ -177,6 +179,64 @@ fn midst_of_a_scope() {
     let expected = if write_if_free(&arena) { 2 } else { 0 };
     let image = stop.image_then_go_on(arena, holder);
     assert_eq!(number(&recovered(&small(), &image)), expected);
+}
+
+type Pair = RwLock<[u64; 2]>;
+
+/// S2: somebody wants to write what a scope has read, and will read once more.
+fn midst_of_a_scope_that_reads() {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Pair>("pair").unwrap();
+    let stop = Arc::new(Stop::default());
+    let stopper = stop.clone();
+    let theirs = arena.clone();
+    let reader = actor(move || {
+        let done = theirs.section(|| {
+            let before = *root.read()?;
+            stopper.stand_here();
+            assert_eq!(*root.read()?, before, "what a section had read was written");
+            Ok(())
+        });
+        done.unwrap();
+    });
+    stop.await_actor();
+    match arena.root::<Pair>("pair").unwrap().try_write() {
+        Ok(mut pair) => *pair = [1, 1],
+        Err(Error::WouldBlock) => {}
+        Err(error) => panic!("{error}"),
+    }
+    stop.go_on();
+    reader.join().expect("a section reads the same twice");
+    assert!(arena.root::<Pair>("pair").unwrap().try_write().is_ok());
+    assert_in_order(&arena);
+}
+
+/// L8: a writer comes while a reader has not filled its cell yet.
+fn slow_reader() {
+    let arena = small().in_memory().unwrap();
+    let root = arena.root::<Pair>("pair").unwrap();
+    // Attached, so that it takes no other lock on its way.
+    drop(root.read());
+    let stop = Stop::at(&["before a reader's cell", "before a sleep"]);
+    let reads = Arc::new(AtomicBool::new(false));
+    let (theirs, reading) = (root.clone(), reads.clone());
+    let reader = actor(move || {
+        let pair = theirs.read().unwrap();
+        reading.store(true, Release);
+        assert_eq!(pair[0], pair[1]);
+    });
+    stop.await_actor();
+    let mut pair = root.try_write().expect("nobody reads yet");
+    pair[0] = 1;
+    stop.go_on();
+    until("the reader reads, or sleeps", || {
+        reads.load(Acquire) || stop.visits.load(Acquire) > 1
+    });
+    assert!(!reads.load(Acquire), "one reads what another writes");
+    pair[1] = 1;
+    drop(pair);
+    reader.join().expect("it sees a whole change");
+    assert_in_order(&arena);
 }
 
 type Texts = Mutex<Shared<Text>>;

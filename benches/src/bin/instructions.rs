@@ -9,7 +9,7 @@
 use sharena::{
     Arena, RelPtr, Share,
     collections::{HashMap, Vec as SharedVec},
-    sync::Mutex,
+    sync::{Mutex, RwLock},
 };
 use std::{
     alloc::Layout,
@@ -33,12 +33,15 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// What is counted: does the operation so many times, within [`counted`].
 type Operation = fn(&Arena) -> sharena::Result<()>;
 
-const OPERATIONS: [(&str, Operation); 10] = [
+const OPERATIONS: [(&str, Operation); 13] = [
     ("alloc and free 64 B", reserved_pair),
     ("alloc, publish and free 64 B", published_pair),
     ("alloc, link, free the old one, commit", linked_pair),
     ("lock and unlock", lock_and_read),
     ("lock, write and unlock", lock_and_write),
+    ("lock to read and unlock", read_and_unlock),
+    ("lock to read, two at a time", read_two),
+    ("lock to write, write and unlock", write_and_unlock),
     ("push to a vector", push),
     ("find in a map", map_get),
     ("find in a map what is not there", map_miss),
@@ -232,6 +235,32 @@ fn lock_and_write(arena: &Arena) -> sharena::Result<()> {
     let number = arena.root::<Mutex<u64>>("number")?;
     repeat(|_| {
         *number.lock()? += 1;
+        Ok(())
+    })
+}
+
+fn read_and_unlock(arena: &Arena) -> sharena::Result<()> {
+    let number = arena.root::<RwLock<u64>>("read")?;
+    repeat(|_| {
+        black_box(*number.read()?);
+        Ok(())
+    })
+}
+
+fn read_two(arena: &Arena) -> sharena::Result<()> {
+    let one = arena.root::<RwLock<u64>>("read")?;
+    let two = arena.root::<RwLock<u64>>("another")?;
+    repeat(|_| {
+        let (one, two) = (one.read()?, two.read()?);
+        black_box(*one + *two);
+        Ok(())
+    })
+}
+
+fn write_and_unlock(arena: &Arena) -> sharena::Result<()> {
+    let number = arena.root::<RwLock<u64>>("read")?;
+    repeat(|_| {
+        *number.write()? += 1;
         Ok(())
     })
 }

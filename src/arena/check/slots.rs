@@ -2,8 +2,10 @@
 
 use super::{Check, Kind};
 use crate::{
-    journal::{LogReader, doomed, reserved_slots},
-    layout::{EntryKind, LogPosition, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag},
+    journal::{self, LogReader, doomed, reserved_slots},
+    layout::{
+        EntryKind, LogPosition, MutexHeader, Readers, SEGMENTS, SemaphoreHeader, Slot, Stamp, Tag,
+    },
     walk,
 };
 use std::{mem::offset_of, sync::atomic::Ordering::*};
@@ -59,6 +61,7 @@ impl Check<'_> {
             );
         }
         self.permits(index, claimed);
+        self.reads(index);
     }
 
     /// Numbers that only count up fit where they are used.
@@ -131,6 +134,29 @@ impl Check<'_> {
                     "expected entries to the journal's begin, found none in the first {left} bytes"
                 ),
             );
+        }
+    }
+
+    /// What is read lies in the arena, and is read by a thread.
+    fn reads(&mut self, index: usize) {
+        let mapping = self.mapping;
+        let at = mapping.geometry().readers_at + (index * size_of::<Readers>()) as u64;
+        for lock in journal::read_by(mapping, index) {
+            let place = mapping.address(lock, size_of::<MutexHeader>());
+            // Asked now: who leaves a slot empties its cells before.
+            if mapping.slot(index).claim.load(Acquire) == 0 {
+                self.wrong(
+                    Kind::Slot,
+                    at,
+                    format_args!("expected no read locks in a free slot, found that of {lock:#x}"),
+                );
+            } else if !lock.is_multiple_of(8) || place.is_none() {
+                self.wrong(
+                    Kind::Slot,
+                    at,
+                    format_args!("expected the cell of a lock, found the offset {lock:#x}"),
+                );
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use crate::{
 };
 use std::{ops::Range, sync::atomic::Ordering::*};
 
-/// Whether no living thread's section has a lock of the value, and none has permits of it.
+/// Whether no living thread's section has a lock of the value, none reads one, and none has permits of
+/// it.
 ///
 /// A section has locks also when their guards and the handle have gone, and its journal names what
 /// lies under them; a thread that forgot a permit gives it back when it ends. Both write to where
@@ -28,7 +29,7 @@ pub(super) fn is_at_rest(mapping: &Mapping, schema: &Schema, value: u64) -> bool
     walk.visitor.parts.push(value..end);
     walk.value(&Plan::new(schema, Purpose::Everything), 0, value);
     let Rest { no_lock, parts, .. } = walk.visitor;
-    no_lock && !has_permits(mapping, &parts)
+    no_lock && !has_permits(mapping, &parts) && !is_read(mapping, &parts)
 }
 
 struct Rest<'m> {
@@ -68,4 +69,13 @@ fn has_permits(mapping: &Mapping, parts: &[Range<u64>]) -> bool {
             let semaphore = cell.semaphore.load(Acquire);
             semaphore != 0 && parts.iter().any(|part| part.contains(&semaphore))
         })
+}
+
+/// Whether a cell names a lock in these parts: a section that reads it to its end still looks at it.
+fn is_read(mapping: &Mapping, parts: &[Range<u64>]) -> bool {
+    let is_inside = |lock: u64| parts.iter().any(|part| part.contains(&lock));
+    let mut slots = journal::reserved_slots(mapping)..mapping.slots_high();
+    slots.any(|slot| {
+        !journal::is_dead(mapping, slot) && journal::read_by(mapping, slot).any(is_inside)
+    })
 }

@@ -6,6 +6,7 @@ mod frees;
 mod links;
 mod map;
 mod roots;
+mod rwlock;
 mod sections;
 mod semaphore;
 mod string;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         links::subject().cases(),
         roots::subject().cases(),
         semaphore::subject().cases(),
+        rwlock::subject().cases(),
         trim::subject().cases(),
         doomed::subject().cases(),
         sections::subject().cases(),
