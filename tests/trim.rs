@@ -10,6 +10,7 @@ use sharena::{Access, Arena, Error, Options, RelPtr, collections::Vec as Shared,
 use std::{
     alloc::Layout,
     collections::BTreeMap,
+    ffi::CStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -354,10 +355,9 @@ fn verify_sized(arena: &Arena, block: RelPtr<u8>) {
     assert!(bytes[8..].iter().all(|&byte| byte == pattern(block)));
 }
 
-/// Mounts a small tmpfs that only this process sees.
-fn mount_small(directory: &Path, bytes: u64) -> Result<(), std::io::Error> {
+/// Mounts a tmpfs that only this process sees.
+fn mount(directory: &Path, options: &CStr) -> Result<(), std::io::Error> {
     let path = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).unwrap();
-    let size = std::ffi::CString::new(format!("size={bytes}")).unwrap();
     let ok = |result: i32| match result {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
@@ -375,7 +375,7 @@ fn mount_small(directory: &Path, bytes: u64) -> Result<(), std::io::Error> {
             path.as_ptr(),
             tmpfs,
             0,
-            size.as_ptr().cast(),
+            options.as_ptr().cast(),
         ))
     }
 }
@@ -422,12 +422,49 @@ fn run_on_a_full_disk(directory: &Path) {
 
 #[test]
 fn a_hole_on_a_full_disk_is_an_error() {
+    on_a_file_system("full-disk", c"size=1m", run_on_a_full_disk);
+}
+
+/// Runs in a forked child, on a tmpfs with huge pages, if the kernel has any.
+fn run_with_huge_pages(directory: &Path) {
+    let arena = create(arena(64 << 20).huge_pages(true), &directory.join("arena"));
+    let root = arena.root::<Mutex<Shared<u64>>>("numbers").unwrap();
+    root.lock().unwrap().try_extend(0..2_000_000).unwrap();
+    println!("{} KiB in huge pages", huge_kib());
+    let sum: u64 = root.lock().unwrap().iter().sum();
+    assert_eq!(sum, 1_999_999_000_000);
+    root.lock().unwrap().truncate(1000);
+    root.lock().unwrap().shrink_to_fit().unwrap();
+    assert!(arena.trim().unwrap() > 14 << 20);
+    root.lock().unwrap().try_extend(0..2_000_000).unwrap();
+    let sum: u64 = root.lock().unwrap().iter().sum();
+    assert_eq!(sum, 1_999_999_000_000 + 499_500);
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+fn huge_kib() -> u64 {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let lines = maps
+        .lines()
+        .filter_map(|line| line.strip_prefix("ShmemPmdMapped:"));
+    lines
+        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .sum()
+}
+
+#[test]
+fn huge_pages_come_and_go() {
+    on_a_file_system("huge", c"size=128m,huge=advise", run_with_huge_pages);
+}
+
+/// Calls `run` in a forked child with a directory in which a tmpfs is mounted, if that is permitted.
+fn on_a_file_system(name: &str, options: &CStr, run: fn(&Path)) {
     const NOT_PERMITTED: i32 = 77 << 8;
-    let directory = Scratch::new("full-disk").0.clone();
+    let directory = Scratch::new(name).0.clone();
     fs::create_dir(&directory).unwrap();
-    let status = Forked::run(|| match mount_small(&directory, 1 << 20) {
+    let status = Forked::run(|| match mount(&directory, options) {
         Ok(()) => {
-            run_on_a_full_disk(&directory);
+            run(&directory);
             0
         }
         Err(error) => {

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     workloads::attach::run(&settings, &mut report);
     workloads::fill::run(&settings, &mut report);
     workloads::journal::run(&settings, &mut report);
+    workloads::huge::run(&settings, &mut report);
     report.print_summary();
     if let Some(folder) = &settings.plot
         && let Err(error) = plot::write(folder, &report.rows)

@@ -310,7 +310,7 @@ fn prepare(options: &Options, mapping: &Mapping) {
     // Without this an abort would write the whole reservation into its core file.
     let _ = os::memory::dont_dump(mapping.base(), mapping.len());
     if options.huge_pages {
-        let _ = os::memory::huge_pages(mapping.base(), mapping.len());
+        mapping.wish_huge_pages();
     }
     if options.populate {
         let write = options.access == Access::ReadWrite;

@@ -106,10 +106,16 @@ impl Options {
         self
     }
 
-    /// Asks the kernel for huge pages, where it has them for this kind of memory. A wish.
+    /// Asks the kernel for huge pages, where it has them for this kind of memory. A wish: what this
+    /// process commits becomes huge then, as soon as whole huge pages of it are there. Linux 6.1.
     ///
-    /// For arenas in files: where `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise`. Where
-    /// it says `never`, as it mostly does, nothing changes: no difference could be measured.
+    /// For arenas in files on a tmpfs that is mounted with `huge=advise`, and for
+    /// [`anonymous`](Arena::anonymous) ones where
+    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise`. By default both are `never`,
+    /// and nothing changes.
+    ///
+    /// Measured where the kernel had them (`sharena-bench huge`, a map of 4 million numbers, Linux 6.18 in a
+    /// virtual machine): a look-up took 83 ns rather than 113, an insertion 88 rather than 103.
     pub fn huge_pages(&mut self, wanted: bool) -> &mut Self {
         self.huge_pages = wanted;
         self

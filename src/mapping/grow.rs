@@ -61,8 +61,31 @@ impl Mapping {
     }
 
     fn committed_now(&self, slabs: usize) -> Result {
-        self.header().committed.fetch_max(slabs as u64, AcqRel);
+        let before = self.header().committed.fetch_max(slabs as u64, AcqRel);
+        if self.huge.load(Relaxed) {
+            self.collapse(before as usize, slabs);
+        }
         Ok(())
+    }
+
+    /// Asks for huge pages, now and when the arena grows. A wish: whatever the kernel answers, the pages
+    /// are there.
+    pub(crate) fn wish_huge_pages(&self) {
+        if os::memory::huge_pages(self.base(), self.len()).is_ok() {
+            self.huge.store(true, Relaxed);
+            self.collapse(0, self.committed());
+        }
+    }
+
+    /// Makes huge pages of slabs `from..to`, and of what belongs to the huge page that `from` lies in.
+    #[cold]
+    fn collapse(&self, from: usize, to: usize) {
+        let huge = os::memory::huge_page_size();
+        let ends = |slab| self.geometry.end_of(slab) as usize / huge * huge;
+        for at in (ends(from)..ends(to)).step_by(huge) {
+            // One by one: a range with a hole in it is refused, and the others are not.
+            let _ = os::memory::collapse(self.base().wrapping_add(at), huge);
+        }
     }
 
     /// Allocates the pages of slabs `from..to`, and of what describes them.

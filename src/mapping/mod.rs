@@ -20,7 +20,7 @@ use memmap2::MmapRaw;
 use std::{
     os::unix::fs::FileExt,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
 };
 
 /// How the pages of an arena may be used by this process.
@@ -55,6 +55,8 @@ pub(crate) struct Mapping {
     id: u64,
     hash_seed: u64,
     access: Access,
+    /// Whether this process asked for huge pages.
+    huge: AtomicBool,
     /// Handles of users: arenas, roots. The mapping itself may outlive them in a thread's slot.
     handles: AtomicUsize,
     pub(crate) backing: Backing,
@@ -110,6 +112,7 @@ impl Mapping {
             id: header.id,
             hash_seed: header.hash_seed,
             access,
+            huge: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
             backing,
             process: AtomicU64::new(0),

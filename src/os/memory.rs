@@ -32,6 +32,22 @@ pub(crate) fn huge_pages(start: *mut u8, len: usize) -> io::Result<()> {
     advise(start, len, Advice::LinuxHugepage)
 }
 
+/// Makes huge pages of the pages that are in a range, as far as whole ones lie in it. `fallocate` never
+/// makes any, so memory that was allocated in that way becomes huge here only. Linux 6.1; an error
+/// means that some pages stay as they were.
+pub(crate) fn collapse(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: changes nothing of what the memory holds; the kernel checks the range.
+    match unsafe { libc::madvise(start.cast(), len, libc::MADV_COLLAPSE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Size of the huge pages that a page table of the lowest level makes room for.
+pub(crate) fn huge_page_size() -> usize {
+    page_size() * (page_size() / size_of::<u64>())
+}
+
 /// Makes the pages of a range present now, for writing or for reading.
 ///
 /// Where the file has no memory for them this is an error and not SIGBUS: `EFAULT`, for a page

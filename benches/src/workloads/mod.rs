@@ -3,6 +3,7 @@
 pub(crate) mod alloc;
 pub(crate) mod attach;
 pub(crate) mod fill;
+pub(crate) mod huge;
 pub(crate) mod journal;
 pub(crate) mod list;
 pub(crate) mod map;

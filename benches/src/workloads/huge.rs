@@ -1,0 +1,91 @@
+//! Huge pages: what `Options::huge_pages` is worth where the kernel has them.
+
+use crate::{
+    measure::{Contest, OURS, Random, Row, names, per_operation},
+    rivals::name,
+    settings::Settings,
+    table::Report,
+};
+use sharena::{Arena, Root, collections::HashMap, sync::Mutex};
+use std::hint::black_box;
+
+/// The same with pages of the usual size.
+const SMALL: &str = "small pages";
+
+type Map = Mutex<HashMap<u64, u64>>;
+
+pub(crate) fn run(settings: &Settings, report: &mut Report) {
+    let rows = vec![
+        Row::new("huge pages: map u64, insert growing", &[]),
+        Row::new("huge pages: map u64, hit", &[]),
+    ];
+    if !settings.wants(&names(&rows)) {
+        return;
+    }
+    let entries = settings.scaled(4_000_000) as u64;
+    let before = huge_bytes();
+    let arenas = [arena(true), arena(false)];
+    let [huge, small] = arenas.each_ref().map(filled(entries));
+    let found = (huge_bytes() - before) >> 20;
+    report.title(&format!(
+        "huge pages: map of {entries}; the kernel gave {found} MiB of them"
+    ));
+    let mut contest = Contest::new(settings, rows);
+    for (system, arena, map) in [(OURS, &arenas[0], &huge), (SMALL, &arenas[1], &small)] {
+        contest.entrant(system, move || {
+            let insert = || drop_named(arena, filled_as("again", entries)(arena));
+            let mut random = Random(3);
+            let map = map.lock().expect("free");
+            let hit = || {
+                for _ in 0..entries {
+                    let key = random.below(entries as usize) as u64;
+                    black_box(map.get(&key));
+                }
+            };
+            let hit = per_operation(entries as usize, hit);
+            drop(map);
+            vec![per_operation(entries as usize, insert), hit]
+        });
+    }
+    contest.run(report);
+}
+
+fn arena(huge: bool) -> Arena {
+    let name = name(if huge { "huge" } else { "small" });
+    let mut options = Arena::options();
+    let arena = options.huge_pages(huge).named(&name);
+    let arena = arena.expect("an arena can be created");
+    Arena::unlink_named(&name).expect("the arena has a name");
+    arena
+}
+
+fn filled(entries: u64) -> impl Fn(&Arena) -> Root<Map> {
+    filled_as("map", entries)
+}
+
+fn filled_as(root: &'static str, entries: u64) -> impl Fn(&Arena) -> Root<Map> {
+    move |arena| {
+        let map = arena.root::<Map>(root).expect("there is room");
+        let mut entered = map.lock().expect("free");
+        for key in 0..entries {
+            entered.insert(key, key).expect("there is room");
+        }
+        drop(entered);
+        map
+    }
+}
+
+fn drop_named(arena: &Arena, map: Root<Map>) {
+    drop(map);
+    arena.remove("again").expect("it is there");
+}
+
+/// Bytes of shared memory in huge pages, in the whole system.
+fn huge_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ShmemHugePages:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
