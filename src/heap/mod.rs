@@ -10,10 +10,12 @@
 mod cache;
 pub(crate) mod classes;
 mod hole;
+mod magazines;
 mod slab;
 mod span;
 
-pub(crate) use cache::{Cache, Magazines};
+pub(crate) use cache::Cache;
+pub(crate) use magazines::Magazines;
 pub(crate) use slab::Block;
 
 use crate::{
