@@ -285,8 +285,12 @@ impl<T> fmt::Debug for Reserved<T> {
 #[inline(always)]
 pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1; the reference ends with this statement.
-    if unsafe { ctx.as_mut() }.free_alone(offset) {
+    // SAFETY: C1; the reference ends before the section is used.
+    let own = unsafe { ctx.as_mut() };
+    if own.in_section() {
+        return Writer::of(ctx).free(offset, false);
+    }
+    if own.free_alone(offset) {
         return Ok(());
     }
     free_in_section(ctx, offset)
