@@ -68,6 +68,13 @@ impl Shape {
     fn is_filled(self) -> bool {
         self.0 & Self::FILLED != 0
     }
+
+    /// The class of a small block that has no value to drop.
+    #[inline(always)]
+    fn plain_class(self) -> Option<usize> {
+        let other = Self::FILLED | u64::from(Self::SPAN) & !(CLASSES as u64 - 1);
+        (self.0 & other == 0).then_some(self.0 as usize % CLASSES)
+    }
 }
 
 #[inline(always)]
@@ -229,9 +236,24 @@ impl<T> Reserved<T> {
 impl<T> Drop for Reserved<T> {
     #[inline(always)]
     fn drop(&mut self) {
+        // SAFETY: C1; the reference ends before `let_go`.
+        let own = unsafe { self.ctx.as_mut() };
+        if let Some(class) = self.shape.plain_class()
+            && own.put_at_hand(self.place.addr(), class)
+        {
+            return self.let_go();
+        }
+        self.drop_slowly();
+    }
+}
+
+impl<T> Reserved<T> {
+    /// Drops what is large, has a value, is not put back into a magazine, or is not this process's.
+    #[cold]
+    #[inline(never)]
+    fn drop_slowly(&mut self) {
         // SAFETY: C1; after a fork the context is wiped, and the block is the parent's.
-        let ctx = unsafe { self.ctx.as_mut() };
-        if !ctx.is_own() {
+        if !unsafe { self.ctx.as_ref() }.is_own() {
             return;
         }
         if self.shape.is_filled() {
@@ -240,16 +262,12 @@ impl<T> Drop for Reserved<T> {
         }
         let (offset, class) = (self.offset(), self.shape.class());
         // SAFETY: C1; the reference ends before `let_go`.
-        let ctx = unsafe { self.ctx.as_mut() };
-        match ctx.enter() {
-            Ok(()) => {
-                ctx.put_back_reserved(offset, class);
-                ctx.leave();
-            }
-            // A signal handler must not touch the cache in the midst of another step: there the
-            // block stays out of the cache to the thread's end, when its slab is given up. (The
-            // error owns nothing.)
-            Err(reentered) => std::mem::forget(reentered),
+        let own = unsafe { self.ctx.as_mut() };
+        // A signal handler must not touch the cache in the midst of another step: there the block
+        // stays out of the cache to the thread's end, when its slab is given up.
+        if own.enter().is_ok() {
+            own.put_back_reserved(offset, class);
+            own.leave();
         }
         self.let_go();
     }
@@ -267,8 +285,12 @@ impl<T> fmt::Debug for Reserved<T> {
 #[inline(always)]
 pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1; the reference ends with this statement.
-    if unsafe { ctx.as_mut() }.free_alone(offset) {
+    // SAFETY: C1; the reference ends before the section is used.
+    let own = unsafe { ctx.as_mut() };
+    if own.in_section() {
+        return Writer::of(ctx).free(offset, false);
+    }
+    if own.free_alone(offset) {
         return Ok(());
     }
     free_in_section(ctx, offset)

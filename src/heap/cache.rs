@@ -6,8 +6,9 @@
 //! back between sections, never inside one: a journal may name its blocks.
 
 use super::{
-    classes::{CLASSES, LARGEST, class_aligned, class_of, size_of_class},
-    slab::{Block, WORDS, lower},
+    Magazines,
+    classes::{CLASSES, size_of_class},
+    slab::{WORDS, lower},
 };
 use crate::{
     error::Result,
@@ -16,83 +17,11 @@ use crate::{
 };
 use std::{alloc::Layout, sync::atomic::Ordering::*};
 
-/// Blocks that a magazine holds at most.
-const MAGAZINE: usize = 256;
 /// No place in the cache.
 const NONE: u32 = u32::MAX;
-
-/// The magazines, in memory that a fork wipes: all zeroes is empty.
-#[repr(C)]
-pub(crate) struct Magazines {
-    level: [Level; CLASSES],
-    /// The largest size that has a class in this arena.
-    largest: usize,
-    /// Offsets, the next one to give out last.
-    blocks: [[u64; MAGAZINE]; CLASSES],
-}
-
-/// How full a magazine is.
-#[repr(C)]
-struct Level {
-    count: u32,
-    /// How many blocks it holds at most: no more than a slab does.
-    limit: u32,
-}
-
-impl Magazines {
-    /// Gets wiped ones ready for an arena.
-    pub(crate) fn set_up(&mut self, mapping: &Mapping) {
-        self.largest = mapping.largest_small();
-        for (class, level) in self.level.iter_mut().enumerate() {
-            level.limit = mapping.blocks_of(class).clamp(4, MAGAZINE) as u32;
-        }
-    }
-
-    /// The class of blocks for `layout`; `None` means a span.
-    #[inline(always)]
-    pub(crate) fn class_for(&self, layout: Layout) -> Option<usize> {
-        if layout.align() > 16 {
-            return class_aligned(layout.size(), layout.align())
-                .filter(|&class| size_of_class(class) <= self.largest);
-        }
-        (layout.size() <= self.largest).then(|| class_of(layout.size()))
-    }
-
-    /// Takes a block for `layout` out of a magazine, if there is one.
-    #[inline(always)]
-    pub(crate) fn pop_for(&mut self, layout: Layout) -> Option<(u64, usize)> {
-        // A magazine of a class that the arena does not use is always empty.
-        let class = if layout.align() > 16 {
-            self.class_for(layout)?
-        } else if layout.size() <= LARGEST {
-            class_of(layout.size())
-        } else {
-            return None;
-        };
-        Some((self.pop(class)?, class))
-    }
-
-    /// Takes a block out of a magazine, if there is one; it is not published yet.
-    #[inline(always)]
-    pub(crate) fn pop(&mut self, class: usize) -> Option<u64> {
-        let level = &mut self.level[class];
-        level.count = level.count.checked_sub(1)?;
-        Some(self.blocks[class][level.count as usize % MAGAZINE])
-    }
-
-    /// Puts a block into a magazine, unless that is full.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, class: usize, offset: u64) -> bool {
-        let class = class % CLASSES;
-        let level = &mut self.level[class];
-        if level.count >= level.limit {
-            return false;
-        }
-        self.blocks[class][level.count as usize % MAGAZINE] = offset;
-        level.count += 1;
-        true
-    }
-}
+/// How many own slabs of a class a refill asks for remote frees before it takes another slab: so that
+/// of so many slabs, one at most stays unused, and a thread with many does not look through all.
+const LOOKS: usize = 16;
 
 /// A slab that this thread owns.
 struct OwnedSlab {
@@ -100,9 +29,13 @@ struct OwnedSlab {
     class: u8,
     /// Whether it is in the list of slabs with room.
     listed: bool,
+    /// Whether it is in the list of slabs that became wholly free.
+    emptied: bool,
+    /// Where it is in the list of its class.
+    rank: u32,
     /// Blocks that are not taken.
     free: u32,
-    /// Blocks that are published, or in the magazine.
+    /// Blocks that are published, or in the magazine, and bits that stand for no block.
     taken: Box<[u64; WORDS]>,
 }
 
@@ -114,10 +47,19 @@ pub(crate) struct Cache {
     place: Vec<u32>,
     /// By class: places of slabs with room.
     room: [Vec<u32>; CLASSES],
+    /// By class: all slabs, and which of them was asked for remote frees last.
+    of_class: [OfClass; CLASSES],
     /// Slabs that became wholly free, perhaps not for long.
     emptied: Vec<u32>,
     /// Refills that found no room since own slabs were last looked through for remote frees.
     since_drain: usize,
+}
+
+/// The slabs of one class.
+#[derive(Default)]
+struct OfClass {
+    slabs: Vec<u32>,
+    cursor: usize,
 }
 
 impl Cache {
@@ -127,6 +69,7 @@ impl Cache {
             owned: Vec::new(),
             place: Vec::new(),
             room: [const { Vec::new() }; CLASSES],
+            of_class: Default::default(),
             emptied: Vec::new(),
             since_drain: 0,
         }
@@ -171,34 +114,19 @@ impl Cache {
     #[inline(never)]
     fn refill(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) -> Result {
         if self.room[class].is_empty() {
+            self.drain_some(mapping, class);
+        }
+        if self.room[class].is_empty() {
             self.drain_hinted(mapping);
         }
         if self.room[class].is_empty() {
             self.find_slab(mapping, magazines, class)?;
         }
         let place = *self.room[class].last().expect("a slab with room was found");
-        let wanted = (magazines.level[class].limit as usize / 2).max(1);
-        let blocks = mapping.blocks_of(class);
         let owned = &mut self.owned[place as usize];
-        let mut got = 0;
-        for (word, taken) in owned.taken[..blocks.div_ceil(64)].iter_mut().enumerate() {
-            let mut free = !*taken & valid_bits(blocks, word);
-            while free != 0 && got < wanted {
-                let bit = free.trailing_zeros() as usize;
-                free &= free - 1;
-                *taken |= 1 << bit;
-                let offset = mapping.offset_of_block(Block {
-                    slab: owned.slab as usize,
-                    class,
-                    index: word * 64 + bit,
-                });
-                magazines.blocks[class][got] = offset;
-                got += 1;
-            }
-        }
-        // The lowest addresses come out first.
-        magazines.blocks[class][..got].reverse();
-        magazines.level[class].count = got as u32;
+        let first = mapping.slab_at(owned.slab as usize);
+        let words = &mut owned.taken[..mapping.blocks_of(class).div_ceil(64)];
+        let got = magazines.refill(class, |cells| take_lowest(words, first, class, cells));
         owned.free -= got as u32;
         if owned.free == 0 {
             owned.listed = false;
@@ -211,11 +139,9 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn flush(&mut self, mapping: &Mapping, magazines: &mut Magazines, class: usize) {
-        let count = magazines.level[class].count as usize;
-        let half = count.div_ceil(2);
-        self.untake(mapping, &magazines.blocks[class][..half], class);
-        magazines.blocks[class].copy_within(half..count, 0);
-        magazines.level[class].count = (count - half) as u32;
+        let half = magazines.held(class).len().div_ceil(2);
+        self.untake(mapping, &magazines.held(class)[..half], class);
+        magazines.forget(class, half);
     }
 
     fn untake(&mut self, mapping: &Mapping, blocks: &[u64], class: usize) {
@@ -244,7 +170,8 @@ impl Cache {
         owned.free += (owned.taken[word] & bits).count_ones();
         owned.taken[word] &= !bits;
         let class = owned.class as usize;
-        if owned.free as usize == mapping.blocks_of(class) {
+        if owned.free as usize == mapping.blocks_of(class) && !owned.emptied {
+            owned.emptied = true;
             self.emptied.push(owned.slab);
         }
         if !owned.listed && owned.free > 0 {
@@ -253,7 +180,29 @@ impl Cache {
         }
     }
 
-    /// Takes back what others freed in own slabs, if they freed anything; not each time, so that
+    /// Takes back what others freed in one of the next few slabs of the class, if they freed anything.
+    fn drain_some(&mut self, mapping: &Mapping, class: usize) {
+        if mapping.doubt(self.slot).remote_frees.load(Relaxed) == 0 {
+            return;
+        }
+        for _ in 0..LOOKS.min(self.of_class[class].slabs.len()) {
+            let OfClass { slabs, cursor } = &mut self.of_class[class];
+            *cursor = if *cursor + 1 < slabs.len() {
+                *cursor + 1
+            } else {
+                0
+            };
+            let slab = slabs[*cursor] as usize;
+            if mapping.bits(slab).remote_hint.load(Relaxed) != 0 {
+                self.drain_place(mapping, self.place[slab]);
+            }
+            if !self.room[class].is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what others freed in own slabs of all classes, if they freed anything; not each time, so that
     /// looking through many slabs is paid for by many refills.
     fn drain_hinted(&mut self, mapping: &Mapping) {
         self.since_drain += 1;
@@ -265,7 +214,7 @@ impl Cache {
         hint.store(0, SeqCst);
         for place in 0..self.owned.len() {
             let slab = self.owned[place].slab as usize;
-            if mapping.bitmaps(slab).bits.remote_hint.load(Relaxed) != 0 {
+            if mapping.bits(slab).remote_hint.load(Relaxed) != 0 {
                 self.drain_place(mapping, place as u32);
             }
         }
@@ -274,8 +223,9 @@ impl Cache {
     fn drain_place(&mut self, mapping: &Mapping, place: u32) {
         let owned = &self.owned[place as usize];
         let (slab, class) = (owned.slab as usize, owned.class as usize);
+        let blocks = mapping.blocks_of(class);
         mapping.drain(slab, class, |word, bits| {
-            self.freed(mapping, place, word, bits);
+            self.freed(mapping, place, word, bits & valid_bits(blocks, word));
         });
     }
 
@@ -384,26 +334,29 @@ impl Cache {
     /// Takes a slab into the cache that the state word says is ours.
     fn own(&mut self, mapping: &Mapping, slab: usize, class: usize) {
         let blocks = mapping.blocks_of(class);
-        let mut taken = Box::new([0u64; WORDS]);
-        let mut used = 0;
+        let mut taken = Box::new([!0u64; WORDS]);
+        let mut free = 0;
         let published = mapping.bitmaps(slab).published;
         for (word, taken) in taken[..blocks.div_ceil(64)].iter_mut().enumerate() {
-            *taken = published[word].load(Relaxed) & valid_bits(blocks, word);
-            used += taken.count_ones();
+            *taken = published[word].load(Relaxed) | !valid_bits(blocks, word);
+            free += taken.count_zeros();
         }
         let place = self.owned.len() as u32;
         if self.place.len() <= slab {
             self.place.resize(slab + 1, NONE);
         }
         self.place[slab] = place;
-        let free = blocks as u32 - used;
+        let of_class = &mut self.of_class[class].slabs;
         self.owned.push(OwnedSlab {
             slab: slab as u32,
             class: class as u8,
             listed: free > 0,
+            emptied: false,
+            rank: of_class.len() as u32,
             free,
             taken,
         });
+        of_class.push(slab as u32);
         if free > 0 {
             self.room[class].push(place);
         }
@@ -414,6 +367,12 @@ impl Cache {
         let slab = self.owned[place as usize].slab as usize;
         let class = self.owned[place as usize].class as usize;
         self.room[class].retain(|&other| other != place);
+        let rank = self.owned[place as usize].rank as usize;
+        self.of_class[class].slabs.swap_remove(rank);
+        if let Some(&moved) = self.of_class[class].slabs.get(rank) {
+            let moved = self.place[moved as usize];
+            self.owned[moved as usize].rank = rank as u32;
+        }
         self.place[slab] = NONE;
         self.owned.swap_remove(place as usize);
         let moved = self.owned.len() as u32;
@@ -445,7 +404,8 @@ impl Cache {
             if place == NONE {
                 continue;
             }
-            let owned = &self.owned[place as usize];
+            let owned = &mut self.owned[place as usize];
+            owned.emptied = false;
             let class = owned.class as usize;
             let empty = owned.free as usize == mapping.blocks_of(class);
             if empty && self.room[class].len() > 1 {
@@ -469,7 +429,11 @@ impl Cache {
                 mapping.give_up_slab(slab, self.slot);
             }
         }
-        self.emptied.clear();
+        for slab in std::mem::take(&mut self.emptied) {
+            if let Some(owned) = self.owned.get_mut(self.place[slab as usize] as usize) {
+                owned.emptied = false;
+            }
+        }
     }
 
     /// Gives the blocks in the magazines back to the private bitmaps, but for those of one class.
@@ -480,22 +444,45 @@ impl Cache {
         kept: Option<usize>,
     ) {
         for class in (0..CLASSES).filter(|&class| Some(class) != kept) {
-            let count = magazines.level[class].count as usize;
-            self.untake(mapping, &magazines.blocks[class][..count], class);
-            magazines.level[class].count = 0;
+            self.untake(mapping, magazines.held(class), class);
+            magazines.forget(class, magazines.held(class).len());
         }
     }
 
     /// Gives every slab back. Only while the thread's journal is empty.
     pub(crate) fn release_all(&mut self, mapping: &Mapping, magazines: &mut Magazines) {
-        magazines.level.iter_mut().for_each(|level| level.count = 0);
+        for class in 0..CLASSES {
+            magazines.forget(class, magazines.held(class).len());
+        }
         for owned in std::mem::take(&mut self.owned) {
             mapping.give_up_slab(owned.slab as usize, self.slot);
         }
         self.place.clear();
         self.room = [const { Vec::new() }; CLASSES];
+        self.of_class = Default::default();
         self.emptied.clear();
     }
+}
+
+/// Takes the lowest blocks that `taken` says are free, of a slab of the class that begins at offset
+/// `first`: the lowest into the last cell. Says how many cells are left.
+fn take_lowest(taken: &mut [u64], first: u64, class: usize, cells: &mut [u64]) -> usize {
+    let size = size_of_class(class) as u64;
+    let mut left = cells.len();
+    for (word, taken) in taken.iter_mut().enumerate() {
+        let mut free = !*taken;
+        while free != 0 && left > 0 {
+            let index = word as u64 * 64 + u64::from(free.trailing_zeros());
+            free &= free - 1;
+            left -= 1;
+            cells[left] = first + index * size;
+        }
+        *taken = !free;
+        if left == 0 {
+            break;
+        }
+    }
+    left
 }
 
 /// A slab's bitmaps as a fresh slab has them.

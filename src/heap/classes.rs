@@ -85,6 +85,15 @@ pub(crate) fn index_of(within: usize, class: usize) -> usize {
     ((within as u64 * TABLES.reciprocal[class]) >> 32) as usize
 }
 
+/// The same, and whether that is the block's first byte.
+#[inline(always)]
+pub(crate) fn split_by_class(within: usize, class: usize) -> (usize, bool) {
+    let reciprocal = TABLES.reciprocal[class];
+    let product = within as u64 * reciprocal;
+    // The lower half is the remainder's share of the reciprocal.
+    ((product >> 32) as usize, product & 0xffff_ffff < reciprocal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +120,10 @@ mod tests {
     fn reciprocals_divide_exactly() {
         for class in 0..CLASSES {
             for within in 0..1 << 16 {
-                assert_eq!(index_of(within, class), within / size_of_class(class));
+                let size = size_of_class(class);
+                assert_eq!(index_of(within, class), within / size);
+                let exact = within.is_multiple_of(size);
+                assert_eq!(split_by_class(within, class), (within / size, exact));
             }
         }
     }

@@ -10,10 +10,12 @@
 mod cache;
 pub(crate) mod classes;
 mod hole;
+mod magazines;
 mod slab;
 mod span;
 
-pub(crate) use cache::{Cache, Magazines};
+pub(crate) use cache::Cache;
+pub(crate) use magazines::Magazines;
 pub(crate) use slab::Block;
 
 use crate::{
@@ -48,33 +50,22 @@ impl Mapping {
     /// The small block that begins at `offset`; allocated or not.
     #[inline(always)]
     pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {
-        let (block, state, within) = self.small_at(offset)?;
-        let size = classes::size_of_class(block.class);
+        let (slab, within) = self.split(self.in_data(offset)?);
+        let state = self.state(slab);
+        let class = state.class();
+        let (index, exact) = classes::split_by_class(within, class);
         // The last bytes of a slab may be too few for a block.
-        let exact = block.index * size == within && within + size <= self.slab_bytes();
-        exact.then_some((block, state))
+        let fits = within + classes::size_of_class(class) <= self.slab_bytes();
+        (state.has_blocks() && exact && fits).then_some((Block { slab, class, index }, state))
     }
 
     /// The small block in which `offset` lies, if it lies in a slab of blocks.
     #[inline(always)]
     pub(crate) fn block_around(&self, offset: u64) -> Option<(Block, SlabState)> {
-        let (block, state, _) = self.small_at(offset)?;
-        Some((block, state))
-    }
-
-    /// The same, and how far behind its slab's begin `offset` lies.
-    #[inline(always)]
-    fn small_at(&self, offset: u64) -> Option<(Block, SlabState, usize)> {
-        let behind = self.in_data(offset)?;
-        let (slab, within) = self.split(behind);
+        let slab = self.split(self.in_data(offset)?).0;
         let state = self.state(slab);
-        let class = state.class();
-        let block = Block {
-            slab,
-            class,
-            index: classes::index_of(within, class),
-        };
-        state.has_blocks().then_some((block, state, within))
+        let block = self.block_in(slab, state, offset);
+        state.has_blocks().then_some((block, state))
     }
 
     /// As [`Mapping::find`], for what is no small block.

@@ -205,6 +205,7 @@ impl Mapping {
         unsafe { self.stored(end - crate::os::life::WORD_FROM_PAGE_END as u64) }
     }
 
+    #[inline(always)]
     pub(crate) fn doubt(&self, index: usize) -> &Doubt {
         assert!(index < self.geometry.slots);
         // SAFETY: as for `slot`.

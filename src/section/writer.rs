@@ -10,6 +10,7 @@ use crate::{
     layout::{BufferHeader, Entry, EntryKind, MAX_RECORD, SEGMENTS, SlabKind, SlabState},
     mapping::{self, Mapping},
     mutant::{self, Mutant},
+    os::memory,
     share::Share,
 };
 use std::{
@@ -624,7 +625,11 @@ impl Ctx {
     /// A block out of a magazine.
     #[inline(always)]
     pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
-        self.magazines.pop_for(layout)
+        let (offset, class) = self.magazines.pop_for(layout)?;
+        // Who allocates writes: by then it is in the cache.
+        let next = self.magazines.next(class);
+        memory::prefetch(self.base().wrapping_add(next as usize));
+        Some((offset, class))
     }
 
     #[cold]
@@ -676,8 +681,20 @@ impl Ctx {
         }
     }
 
-    /// Puts back what [`Ctx::reserve_block`] gave.
+    /// Puts the block at an address back into a magazine, which was taken from there and not
+    /// published. Says whether that was possible.
     #[inline(always)]
+    pub(crate) fn put_at_hand(&mut self, address: usize, class: usize) -> bool {
+        if !self.is_own() || self.enter().is_err() {
+            return false;
+        }
+        let offset = (address - self.base().addr()) as u64;
+        let put = self.magazines.push(class, offset);
+        self.leave();
+        put
+    }
+
+    /// Puts back what [`Ctx::reserve_block`] gave.
     pub(crate) fn put_back_reserved(&mut self, offset: u64, class: Option<usize>) {
         let Some(class) = class else {
             return self.put_back(offset);
