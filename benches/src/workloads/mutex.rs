@@ -90,7 +90,7 @@ fn contended(settings: &Settings, report: &mut Report) {
 }
 
 /// Nanoseconds for each of the operations that two threads do at once, `count` each.
-fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
+pub(super) fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
     let begin = Barrier::new(2);
     let run = &|core| {
         pin(core);
