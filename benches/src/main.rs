@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     workloads::vec::run(&settings, &mut report);
     workloads::list::run(&settings, &mut report);
     workloads::mutex::run(&settings, &mut report);
+    workloads::rwlock::run(&settings, &mut report);
     workloads::slots::run(&settings, &mut report);
     workloads::attach::run(&settings, &mut report);
     workloads::fill::run(&settings, &mut report);

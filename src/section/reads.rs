@@ -18,15 +18,19 @@ use std::{
     sync::atomic::{Ordering::*, compiler_fence},
 };
 
-static_assertions::const_assert!(READS < u32::BITS as usize);
+static_assertions::const_assert!(READS < 63);
+
+/// In [`Reads::state`]: inside an operation, while a signal handler must keep out.
+const BUSY: u64 = 1 << 63;
 
 /// A thread's read locks. All zeroes is none.
 #[repr(C)]
 pub(super) struct Reads {
     /// The cells of the thread's slot; null after a fork.
     cells: *const Readers,
-    /// A bit for each entry: whether it is in use.
-    used: u32,
+    /// A bit for each entry, whether it is in use; and [`BUSY`]. A word of its own, which is always
+    /// stored as a whole: a load that meets a store of a part of it in the store buffer waits.
+    state: u64,
     /// One for each cell, in their order.
     entries: [Read; READS],
 }
@@ -47,9 +51,15 @@ impl Reads {
         self.cells = cells;
     }
 
+    /// The entries in use, as bits.
+    #[inline(always)]
+    fn used(&self) -> u64 {
+        self.state & !BUSY
+    }
+
     /// The entries in use, with their numbers.
     fn taken(&self) -> impl Iterator<Item = (usize, &Read)> {
-        let mut left = self.used;
+        let mut left = self.used();
         std::iter::from_fn(move || {
             let index = left.trailing_zeros() as usize;
             left &= left.wrapping_sub(1);
@@ -62,14 +72,23 @@ impl Reads {
         taken.find(|(_, read)| read.lock == lock).map(|(n, _)| n)
     }
 
-    fn fill(&mut self, index: usize, lock: u64, at: &'static Location<'static>) {
-        self.used |= 1 << index;
+    #[inline(always)]
+    fn note(&mut self, index: usize, lock: u64, at: &'static Location<'static>) {
         self.entries[index] = Read {
             lock,
             guards: 1,
             at: Some(at),
         };
     }
+}
+
+/// Fills a cell, *then* looks at the lock's word (L8). Says whether that is free.
+#[inline(always)]
+fn fill(cell: &LockWord, lock: u64, word: &LockWord) -> bool {
+    let looked = mutant::is(Mutant::ReaderLooksOnce) && word.0.load(SeqCst) == 0;
+    mutant::here("before a reader's cell");
+    cell.0.swap(lock, SeqCst);
+    word.0.load(SeqCst) == 0 || looked
 }
 
 impl Ctx {
@@ -94,29 +113,48 @@ impl Ctx {
         }
     }
 
-    /// Takes a read lock that no writer has, where the thread has no other, and no unit that may
-    /// have several locks.
-    ///
-    /// First its cell, then the look at the word: see L8.
+    /// Takes a read lock that no writer has, where the thread has no unit that may have several locks.
     #[inline(always)]
     pub(crate) fn read_first(&mut self, word: &LockWord, at: &'static Location<'static>) -> bool {
-        if self.flags.are_busy_or_plural_or_others() || self.reads.used != 0 {
+        if self.flags.are_busy_or_plural_or_others() {
             return false;
         }
+        if self.reads.state != 0 {
+            return self.read_another(word, at);
+        }
         let lock = self.lock_at(word);
-        self.flags.set_busy(true);
+        self.reads.state = BUSY | 1;
         compiler_fence(SeqCst);
-        self.reads.fill(0, lock, at);
+        self.reads.note(0, lock, at);
         let cell = self.first_cell();
-        let looked = mutant::is(Mutant::ReaderLooksOnce) && word.0.load(SeqCst) == 0;
-        mutant::here("before a reader's cell");
-        cell.0.swap(lock, SeqCst);
-        let free = word.0.load(SeqCst) == 0 || looked;
+        let free = fill(cell, lock, word);
         if !free {
             release(cell);
-            self.reads.used = 0;
         }
-        self.leave();
+        compiler_fence(SeqCst);
+        self.reads.state = u64::from(free);
+        free
+    }
+
+    /// The same for one who reads something already, perhaps that very lock.
+    #[inline(never)]
+    fn read_another(&mut self, word: &LockWord, at: &'static Location<'static>) -> bool {
+        let lock = self.lock_at(word);
+        let used = self.reads.used();
+        let index = used.trailing_ones() as usize;
+        if self.reads.state & BUSY != 0 || index >= FIRST_READS || self.reads.find(lock).is_some() {
+            return false;
+        }
+        self.reads.state |= BUSY;
+        compiler_fence(SeqCst);
+        self.reads.note(index, lock, at);
+        let cell = self.cell(index).0;
+        let free = fill(cell, lock, word);
+        if !free {
+            release(cell);
+        }
+        compiler_fence(SeqCst);
+        self.reads.state = used | u64::from(free) << index;
         free
     }
 
@@ -128,6 +166,9 @@ impl Ctx {
         patience: Patience,
         at: &'static Location<'static>,
     ) -> Result {
+        if self.reads.state & BUSY != 0 {
+            return Err(Error::Reentered);
+        }
         self.may_read()?;
         let lock = self.lock_at(word);
         if let Some(index) = self.reads.find(lock) {
@@ -142,7 +183,7 @@ impl Ctx {
         if self.names_me(word) && self.taken(word) == Taken::Guarded {
             return Err(Error::WouldDeadlock);
         }
-        let index = self.reads.used.trailing_ones() as usize;
+        let index = self.reads.used().trailing_ones() as usize;
         if index >= READS {
             return Err(TOO_MANY);
         }
@@ -153,12 +194,12 @@ impl Ctx {
             // Before the cell: who sees that sees this.
             count.store((count.load(Relaxed)).max(further as u64), Release);
         }
-        cell.0.swap(lock, SeqCst);
-        if word.0.load(SeqCst) != 0 {
+        if !fill(cell, lock, word) {
             release(cell);
             self.taker().read(word, cell, lock, patience)?;
         }
-        self.reads.fill(index, lock, at);
+        self.reads.note(index, lock, at);
+        self.reads.state |= 1 << index;
         Ok(())
     }
 
@@ -200,7 +241,7 @@ impl Ctx {
     /// [`Error::WouldDeadlock`] while a read guard of the lock lives.
     #[inline(always)]
     pub(crate) fn may_write(&self, word: &LockWord) -> Result<bool> {
-        if self.reads.used == 0 && !self.flags.is_plural() {
+        if self.reads.state == 0 && !self.flags.is_plural() {
             return Ok(false);
         }
         self.may_write_slow(word)
@@ -222,15 +263,15 @@ impl Ctx {
     pub(crate) fn read_guard_dropped(&mut self, word: &LockWord) {
         let lock = self.lock_at(word);
         let first = &self.reads.entries[0];
-        let only = self.reads.used == 1 && first.lock == lock && first.guards == 1;
+        let only = self.reads.state == 1 && first.lock == lock && first.guards == 1;
         if !only || self.flags.are_busy_or_plural() {
             return self.read_guard_dropped_slow(lock);
         }
-        self.flags.set_busy(true);
+        self.reads.state = BUSY | 1;
         compiler_fence(SeqCst);
         release(self.first_cell());
-        self.reads.used = 0;
-        self.leave();
+        compiler_fence(SeqCst);
+        self.reads.state = 0;
     }
 
     #[inline(never)]
@@ -242,8 +283,8 @@ impl Ctx {
         let Some(index) = self.reads.find(lock) else {
             return;
         };
-        let busy = self.flags.is_busy();
-        self.flags.set_busy(true);
+        let busy = self.reads.state & BUSY;
+        self.reads.state |= BUSY;
         compiler_fence(SeqCst);
         let guards = &mut self.reads.entries[index].guards;
         *guards = guards.saturating_sub(1);
@@ -252,14 +293,14 @@ impl Ctx {
             self.stop_reading(index);
         }
         compiler_fence(SeqCst);
-        self.flags.set_busy(busy);
+        self.reads.state = self.reads.used() | busy;
     }
 
     /// Lets go of a read lock.
     fn stop_reading(&mut self, index: usize) {
         release(self.cell(index).0);
-        self.reads.used &= !(1 << index);
-        if index >= FIRST_READS && self.reads.used >> FIRST_READS == 0 {
+        self.reads.state &= !(1 << index);
+        if index >= FIRST_READS && self.reads.used() >> FIRST_READS == 0 {
             // SAFETY: as for `first_cell`.
             unsafe { &(*self.reads.cells).further }.store(0, Release);
         }
@@ -269,7 +310,7 @@ impl Ctx {
     fn stop_reading_where(&mut self, gone: impl Fn(u64, u32) -> bool) {
         for index in 0..READS {
             let Read { lock, guards, .. } = self.reads.entries[index];
-            if self.reads.used >> index & 1 != 0 && gone(lock, guards) {
+            if self.reads.used() >> index & 1 != 0 && gone(lock, guards) {
                 self.stop_reading(index);
             }
         }
@@ -278,7 +319,7 @@ impl Ctx {
     /// The unit ends: lets go of the read locks that it retained.
     #[inline(always)]
     pub(super) fn release_reads(&mut self) {
-        if self.reads.used != 0 {
+        if self.reads.used() != 0 {
             self.stop_reading_where(|_, guards| guards == 0);
         }
     }
@@ -295,7 +336,7 @@ impl Ctx {
     /// Their guards have gone: they were dropped, or leaked, since a guard borrows its lock.
     #[inline(always)]
     pub(super) fn forget_reads_in(&mut self, from: usize, to: usize) {
-        if self.reads.used != 0 {
+        if self.reads.used() != 0 {
             let base = self.base().addr();
             self.stop_reading_where(|lock, _| (from..to).contains(&(base + lock as usize)));
         }
@@ -304,7 +345,7 @@ impl Ctx {
     /// Whether the thread has any read lock.
     #[inline(always)]
     pub(crate) fn reads_any(&self) -> bool {
-        self.reads.used != 0
+        self.reads.used() != 0
     }
 
     /// Whether a guard of some read lock lives.

@@ -8,6 +8,7 @@ pub(crate) mod journal;
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod mutex;
+pub(crate) mod rwlock;
 pub(crate) mod slots;
 pub(crate) mod vec;
 
@@ -34,6 +35,7 @@ pub(crate) fn play(arguments: &[String]) {
         ("attach", [system, file]) => attach::play(system, file),
         ("churn", [system, file]) => alloc::churn::play(system, file),
         ("mutex", [arena]) => mutex::play(arena),
+        ("rwlock", [arena]) => rwlock::play(arena),
         ("remote", [arena]) => alloc::play_remote(arena),
         _ => panic!("no part {part}"),
     }

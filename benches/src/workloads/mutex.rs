@@ -94,7 +94,7 @@ fn contended(settings: &Settings, report: &mut Report) {
 
 /// Nanoseconds for each of the operations that two threads do at once, `count` each: from the first
 /// one's begin to the last one's end.
-fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
+pub(super) fn two_threads(count: usize, operation: impl Fn() + Sync) -> f64 {
     let begin = Barrier::new(2);
     let run = &|core| {
         pin(core);
