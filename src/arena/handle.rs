@@ -465,7 +465,7 @@ impl Arena {
     /// # Errors
     ///
     /// As [`alloc`](Arena::alloc).
-    #[inline]
+    #[inline(always)]
     pub fn alloc_value<T: Share>(&self, value: T) -> Result<Reserved<T>> {
         raw::alloc_value(self, value)
     }

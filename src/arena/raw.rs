@@ -12,6 +12,7 @@ use std::{
     alloc::Layout,
     fmt,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
 };
 
@@ -93,35 +94,61 @@ pub(super) fn alloc_value<T: Share>(arena: &Arena, value: T) -> Result<Reserved<
 
 #[inline(always)]
 fn reserve<T>(arena: &Arena, layout: Layout) -> Result<Reserved<T>> {
-    let mut ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1.
-    let own = unsafe { ctx.as_mut() };
-    own.enter()?;
-    let (offset, class) = match own.take_at_hand(layout) {
-        Some((offset, class)) => (offset, class as u8),
-        None => reserve_slow(own, layout)?,
+    // No call here writes the result itself: it would lie in memory on the fast path, too, and be
+    // copied from where it was stored just now, in wider pieces.
+    let Taken { ctx, offset, class } = match take_at_hand(arena, layout) {
+        Some(taken) => taken,
+        None => match take_slow(arena, layout) {
+            Ok(taken) => taken,
+            Err(error) => return Err(*error),
+        },
     };
+    // SAFETY: C1; the reference ends with this statement.
+    let base = unsafe { ctx.as_ref() }.base();
+    let place = base.wrapping_add(offset as usize).cast();
+    Ok(Reserved::from_parts(ctx, place, Shape::new(layout, class)))
+}
+
+/// A block that was taken, and counted.
+struct Taken {
+    ctx: NonNull<Ctx>,
+    offset: u64,
+    class: u8,
+}
+
+#[inline(always)]
+fn take_at_hand(arena: &Arena, layout: Layout) -> Option<Taken> {
+    let mut ctx = Ctx::find_last(arena.mapping().base())?;
+    // SAFETY: C1; the reference ends with this function.
+    let own = unsafe { ctx.as_mut() };
+    own.enter().ok()?;
+    let taken = own.take_at_hand(layout);
     own.leave();
+    let (offset, class) = taken?;
     own.count_reserved();
-    Ok(Reserved {
+    Some(Taken {
         ctx,
-        place: own.base().wrapping_add(offset as usize).cast(),
-        shape: Shape::new(layout, class),
-        target: PhantomData,
+        offset,
+        class: class as u8,
     })
 }
 
-/// What is not at hand; leaves the context if there is nothing.
 #[cold]
 #[inline(never)]
-fn reserve_slow(ctx: &mut Ctx, layout: Layout) -> Result<(u64, u8)> {
-    match ctx.reserve_block(layout) {
-        Ok((offset, class)) => Ok((offset, class.map_or(Shape::SPAN, |class| class as u8))),
-        Err(error) => {
-            ctx.leave();
-            Err(error)
-        }
-    }
+fn take_slow(arena: &Arena, layout: Layout) -> Result<Taken, Box<Error>> {
+    let mut ctx = section::attach(arena.mapping())?;
+    // SAFETY: C1; the reference ends with this function.
+    let own = unsafe { ctx.as_mut() };
+    own.enter()?;
+    let taken = own.reserve_block(layout);
+    own.leave();
+    let (offset, class) = taken?;
+    own.count_reserved();
+    Ok(Taken {
+        ctx,
+        offset,
+        class: class.map_or(Shape::SPAN, |class| class as u8),
+    })
 }
 
 impl<T> Reserved<T> {
@@ -143,21 +170,33 @@ impl<T> Reserved<T> {
     ///
     /// [`Error::NotInArena`], [`Error::OtherArena`] where `dest` lies elsewhere;
     /// [`Error::NoSection`].
-    #[inline]
+    #[inline(always)]
     pub fn link(self, dest: &mut Option<RelPtr<T>>) -> Result<RelPtr<T>> {
-        const SIZE: usize = size_of::<Option<RelPtr<u8>>>();
-        let writer = Writer::at(ptr::from_mut(dest))?;
-        if !writer.is_of(self.ctx) {
-            return Err(Error::OtherArena);
+        // Field by field: a copy of the whole would wait for the stores of its parts.
+        let (ctx, place, shape) = self.into_parts();
+        let linked = publish_in(dest, ctx, place, shape);
+        if linked.is_err() {
+            drop(Reserved::from_parts(ctx, place, shape));
+        } else {
+            let_go(ctx);
         }
-        let pointer = self.pointer();
-        if !writer.just_recorded(ptr::from_mut(dest), SIZE) {
-            writer.record(ptr::from_mut(dest), SIZE)?;
+        linked
+    }
+
+    #[inline(always)]
+    fn into_parts(self) -> (NonNull<Ctx>, *mut T, Shape) {
+        let this = ManuallyDrop::new(self);
+        (this.ctx, this.place, this.shape)
+    }
+
+    #[inline(always)]
+    fn from_parts(ctx: NonNull<Ctx>, place: *mut T, shape: Shape) -> Self {
+        Reserved {
+            ctx,
+            place,
+            shape,
+            target: PhantomData,
         }
-        writer.publish_reserved(pointer.offset(), self.shape.class(), self.shape.size())?;
-        *dest = Some(pointer);
-        self.defuse();
-        Ok(pointer)
     }
 
     /// Publishes the block, which then belongs to whoever has the pointer.
@@ -203,33 +242,54 @@ impl<T> Reserved<T> {
         Ok(pointer)
     }
 
-    /// Where the block lies in the arena. Not in a forked child, where the context is wiped.
-    #[inline(always)]
-    fn offset(&self) -> u64 {
-        // SAFETY: C1; the reference ends with this statement.
-        let base = unsafe { self.ctx.as_ref() }.base();
-        (self.place.addr() - base.addr()) as u64
-    }
-
     #[inline(always)]
     fn pointer(&self) -> RelPtr<T> {
-        RelPtr::from_offset(self.offset()).expect("no block lies at offset 0")
+        pointer_to(self.ctx, self.place)
     }
 
     /// Keeps `drop` from freeing the block.
     #[inline(always)]
     fn defuse(self) {
-        let mut this = std::mem::ManuallyDrop::new(self);
-        this.let_go();
+        let_go(self.into_parts().0);
     }
+}
 
-    /// Lets go of the context, which is not used any more.
-    #[inline(always)]
-    fn let_go(&mut self) {
-        // SAFETY: C1; the reference ends with this statement.
-        if unsafe { self.ctx.as_mut() }.reserved_gone() {
-            section::leave_unused(self.ctx);
-        }
+/// Where a block lies in the arena. Not in a forked child, where the context is wiped.
+#[inline(always)]
+fn pointer_to<T>(ctx: NonNull<Ctx>, place: *mut T) -> RelPtr<T> {
+    // SAFETY: C1; the reference ends with this statement.
+    let base = unsafe { ctx.as_ref() }.base();
+    RelPtr::from_offset((place.addr() - base.addr()) as u64).expect("no block lies at offset 0")
+}
+
+/// Publishes a block, and stores a pointer to it.
+#[inline(always)]
+fn publish_in<T>(
+    dest: &mut Option<RelPtr<T>>,
+    ctx: NonNull<Ctx>,
+    place: *mut T,
+    shape: Shape,
+) -> Result<RelPtr<T>> {
+    const SIZE: usize = size_of::<Option<RelPtr<u8>>>();
+    let writer = Writer::at(ptr::from_mut(dest))?;
+    if !writer.is_of(ctx) {
+        return Err(Error::OtherArena);
+    }
+    let pointer = pointer_to(ctx, place);
+    if !writer.just_recorded(ptr::from_mut(dest), SIZE) {
+        writer.record(ptr::from_mut(dest), SIZE)?;
+    }
+    writer.publish_reserved(pointer.offset(), shape.class(), shape.size())?;
+    *dest = Some(pointer);
+    Ok(pointer)
+}
+
+/// Lets go of a context for a block, which is not used any more.
+#[inline(always)]
+fn let_go(mut ctx: NonNull<Ctx>) {
+    // SAFETY: C1; the reference ends with this statement.
+    if unsafe { ctx.as_mut() }.reserved_gone() {
+        section::leave_unused(ctx);
     }
 }
 
@@ -241,7 +301,7 @@ impl<T> Drop for Reserved<T> {
         if let Some(class) = self.shape.plain_class()
             && own.put_at_hand(self.place.addr(), class)
         {
-            return self.let_go();
+            return let_go(self.ctx);
         }
         self.drop_slowly();
     }
@@ -260,7 +320,7 @@ impl<T> Reserved<T> {
             // SAFETY: filled by `alloc_value`, and dropped once.
             unsafe { self.place.drop_in_place() };
         }
-        let (offset, class) = (self.offset(), self.shape.class());
+        let (offset, class) = (self.pointer().offset(), self.shape.class());
         // SAFETY: C1; the reference ends before `let_go`.
         let own = unsafe { self.ctx.as_mut() };
         // A signal handler must not touch the cache in the midst of another step: there the block
@@ -269,7 +329,7 @@ impl<T> Reserved<T> {
             own.put_back_reserved(offset, class);
             own.leave();
         }
-        self.let_go();
+        let_go(self.ctx);
     }
 }
 
