@@ -121,10 +121,7 @@ fn take_at_hand(arena: &Arena, layout: Layout) -> Option<Taken> {
     let mut ctx = Ctx::find_last(arena.mapping().base())?;
     // SAFETY: C1; the reference ends with this function.
     let own = unsafe { ctx.as_mut() };
-    own.enter().ok()?;
-    let taken = own.take_at_hand(layout);
-    own.leave();
-    let (offset, class) = taken?;
+    let (offset, class) = own.take_one_at_hand(layout)?;
     own.count_reserved();
     Some(Taken {
         ctx,

@@ -423,21 +423,6 @@ impl Ctx {
         self.origin = (start.addr() as u64).wrapping_sub(segment);
     }
 
-    /// Whether nothing is going on: no section, here or in another context, and no operation that a
-    /// signal handler came into.
-    #[inline(always)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.scopes == 0
-            && self.flags.are_idle()
-            && (!self.flags.has_others() || self.others_are_idle())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn others_are_idle(&self) -> bool {
-        self.may_lock().is_ok()
-    }
-
     /// Keeps signal handlers out until [`Ctx::leave`].
     ///
     /// # Errors

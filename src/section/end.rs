@@ -3,6 +3,7 @@
 use super::{
     Ctx,
     ctx::{DOOMED, Deferred},
+    flags::Entered,
     held::Held,
 };
 use crate::{
@@ -160,23 +161,30 @@ impl Ctx {
     /// something else is at `offset`, or where the context is in use.
     #[inline(always)]
     pub(crate) fn free_alone(&mut self, offset: u64) -> bool {
-        if !self.enter_alone() {
+        let Some(entered) = self.enter_alone() else {
             return false;
-        }
+        };
         let freed = self.free_bit(offset);
-        self.leave();
+        self.flags.leave(entered);
         freed
     }
 
     /// Keeps signal handlers out for what needs no section, unless something is going on already.
     #[inline(always)]
-    fn enter_alone(&mut self) -> bool {
-        let idle = self.is_idle();
-        if idle {
-            self.flags.set_busy(true);
-            compiler_fence(SeqCst);
+    fn enter_alone(&self) -> Option<Entered> {
+        if self.scopes != 0 {
+            return None;
         }
-        idle
+        self.flags
+            .enter_single()
+            .or_else(|| self.enter_among_others())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_among_others(&self) -> Option<Entered> {
+        self.may_lock().ok()?;
+        self.flags.enter_idle()
     }
 
     #[inline(always)]
@@ -209,11 +217,11 @@ impl Ctx {
     /// was possible.
     #[inline(always)]
     pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) -> bool {
-        if !self.enter_alone() {
+        let Some(entered) = self.enter_alone() else {
             return false;
-        }
+        };
         super::writer::publish(self.mapping(), offset, class);
-        self.leave();
+        self.flags.leave(entered);
         true
     }
 

@@ -1,6 +1,6 @@
 //! What the fast paths ask of a context, in one word.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 
 /// The state of a thread's unit. The fast paths of a lock ask for all of it by one comparison.
 ///
@@ -23,6 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Default, Debug)]
 #[repr(transparent)]
 pub(super) struct Flags(AtomicU64);
+
+/// What the flags were before a few steps.
+#[derive(Clone, Copy)]
+pub(super) struct Entered(u64);
 
 const GUARDS: u64 = u32::MAX as u64;
 const BUSY: u64 = 1 << 32;
@@ -54,6 +58,44 @@ impl Flags {
         self.put(if value { bits | bit } else { bits & !bit });
     }
 
+    /// Keeps signal handlers out for a few steps that change nothing else here; not where they have
+    /// come into such steps. What is put back is what was found, so that the next load need not wait
+    /// for this one's.
+    #[inline(always)]
+    pub(super) fn enter(&self) -> Option<Entered> {
+        self.enter_unless(BUSY)
+    }
+
+    /// The same, unless a guard lives.
+    #[inline(always)]
+    pub(super) fn enter_idle(&self) -> Option<Entered> {
+        self.enter_unless(BUSY | GUARDS)
+    }
+
+    /// The same, unless there are other contexts, too.
+    #[inline(always)]
+    pub(super) fn enter_single(&self) -> Option<Entered> {
+        self.enter_unless(BUSY | GUARDS | OTHERS)
+    }
+
+    #[inline(always)]
+    fn enter_unless(&self, bits: u64) -> Option<Entered> {
+        let before = self.get();
+        if before & bits != 0 {
+            return None;
+        }
+        self.put(before | BUSY);
+        compiler_fence(SeqCst);
+        Some(Entered(before))
+    }
+
+    /// The reverse.
+    #[inline(always)]
+    pub(super) fn leave(&self, entered: Entered) {
+        compiler_fence(SeqCst);
+        self.put(entered.0);
+    }
+
     /// Whether nothing is open, and there is no other context.
     #[inline(always)]
     pub(super) fn are_clear(&self) -> bool {
@@ -79,12 +121,6 @@ impl Flags {
         let single = if single { SINGLE | 1 } else { 0 };
         let in_panic = if in_panic { IN_PANIC } else { 0 };
         self.put(others | single | in_panic);
-    }
-
-    /// Whether no section is open, as far as guards go, and no operation.
-    #[inline(always)]
-    pub(super) fn are_idle(&self) -> bool {
-        self.get() & (GUARDS | BUSY) == 0
     }
 
     /// Whether the unit may have several locks, or an operation goes on.

@@ -632,6 +632,15 @@ impl Ctx {
         Some((offset, class))
     }
 
+    /// The same, with signal handlers kept out.
+    #[inline(always)]
+    pub(crate) fn take_one_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
+        let entered = self.flags.enter()?;
+        let taken = self.take_at_hand(layout);
+        self.flags.leave(entered);
+        taken
+    }
+
     #[cold]
     #[inline(never)]
     fn take_slow(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
@@ -685,12 +694,15 @@ impl Ctx {
     /// published. Says whether that was possible.
     #[inline(always)]
     pub(crate) fn put_at_hand(&mut self, address: usize, class: usize) -> bool {
-        if !self.is_own() || self.enter().is_err() {
+        if !self.is_own() {
             return false;
         }
+        let Some(entered) = self.flags.enter() else {
+            return false;
+        };
         let offset = (address - self.base().addr()) as u64;
         let put = self.magazines.push(class, offset);
-        self.leave();
+        self.flags.leave(entered);
         put
     }
 
