@@ -480,7 +480,9 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignPointer`], [`Error::DoubleFree`].
+    /// [`Error::ForeignPointer`], [`Error::DoubleFree`]; [`Error::Full`] or [`Error::NoSpace`] in a section that
+    /// cannot note it, since its journal has no room, and there is none for a longer one: the block is
+    /// not freed then. A section of its own always can.
     #[inline]
     pub unsafe fn dealloc<T>(&self, pointer: RelPtr<T>) -> Result {
         raw::dealloc(self, pointer.offset())
