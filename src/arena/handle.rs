@@ -603,6 +603,13 @@ impl Arena {
         }
     }
 
+    /// Detaches the calling thread, as its end would, unless it has something open here. For tests
+    /// that explore states.
+    #[doc(hidden)]
+    pub fn detach(&self) {
+        crate::section::detach_current(self.mapping());
+    }
+
     /// The arena's bytes as they are now: what a death at this instant would leave.
     #[doc(hidden)]
     pub fn image(&self) -> Vec<u8> {

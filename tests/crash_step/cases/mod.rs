@@ -8,6 +8,7 @@ mod roots;
 mod sections;
 mod semaphore;
 mod string;
+mod threads;
 mod trim;
 mod vec;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         links::subject().cases(),
         roots::subject().cases(),
         semaphore::subject().cases(),
+        threads::subject().cases(),
         trim::subject().cases(),
         doomed::subject().cases(),
         sections::subject().cases(),
