@@ -4,7 +4,7 @@ mod common;
 
 use common::{Forked, await_stage, reach};
 use sharena::{
-    Arena, Error,
+    Arena, Error, RelPtr, Share,
     collections::{HashMap, String, Vec},
     sync::Mutex,
 };
@@ -145,4 +145,97 @@ fn what_a_death_leaves_of_it_is_freed() {
         }
         println!("{kills} killed in the midst");
     }
+}
+
+/// Fills the arena to its last block, in a thread of its own, whose log goes with it: it is short.
+fn fill_up(arena: &Arena) {
+    let fill = || {
+        let ballast = arena.root::<Mutex<Vec<Vec<u8>>>>("ballast").unwrap();
+        ballast.lock().unwrap().reserve_exact(3000).unwrap();
+        for size in (4..12).rev().map(|shift| 1 << shift) {
+            let another = || {
+                let mut ballast = ballast.lock().unwrap();
+                ballast.push(Vec::new())?;
+                ballast.last_mut().unwrap().reserve_exact(size)
+            };
+            while another().is_ok() {}
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(fill).join().unwrap());
+}
+
+#[derive(Share, Default)]
+#[repr(C)]
+struct Both {
+    numbers: [Vec<u64>; 20],
+    words: [String; 20],
+    named: HashMap<u64, Vec<String>>,
+}
+
+/// The log is full of what was recorded, and cannot grow: what is dropped is noted nevertheless.
+#[test]
+fn what_is_dropped_when_the_log_is_full_is_noted() {
+    let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+    let lists = arena.root::<Mutex<Both>>("lists").unwrap();
+    for index in 0..20 {
+        let mut lists = lists.lock().unwrap();
+        for number in 0..16 {
+            lists.numbers[index].push(number).unwrap();
+        }
+        lists.words[index].assign("a word").unwrap();
+        let named = lists.named.entry(7).or_default().unwrap();
+        for _ in 0..10 {
+            named.push_from("another").unwrap();
+        }
+    }
+    fill_up(&arena);
+    let mut guard = lists.lock().unwrap();
+    let value = &mut *guard;
+    let refused = value
+        .numbers
+        .iter_mut()
+        .find_map(|numbers| numbers.try_as_mut_slice().err());
+    assert!(matches!(refused, Some(Error::Full { .. })), "{refused:?}");
+    value.words = Default::default();
+    value.named = HashMap::new();
+    // What no root reaches any more, the journal names.
+    let report = arena.check();
+    assert!(report.is_clean(), "{report}");
+    drop(guard);
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+/// A free that cannot be noted is refused, and can be made up for.
+#[test]
+fn a_free_that_finds_no_room_is_refused() {
+    const COUNT: usize = 500;
+    let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
+    let root = arena
+        .root::<Mutex<Vec<Option<RelPtr<u64>>>>>("blocks")
+        .unwrap();
+    for number in 0..COUNT as u64 {
+        let block = arena.alloc_value(number).unwrap();
+        let mut blocks = root.lock().unwrap();
+        blocks.push(None).unwrap();
+        block.link(blocks.last_mut().unwrap()).unwrap();
+    }
+    fill_up(&arena);
+    let all: std::vec::Vec<_> = root.lock().unwrap().iter().flatten().copied().collect();
+    // SAFETY: nobody uses the blocks, and the pointers to them are not followed any more.
+    let free = |block: &RelPtr<u64>| unsafe { arena.dealloc(*block) };
+    let mut freed = 0;
+    let refused = arena.section(|| {
+        let refused = all.iter().find_map(|block| {
+            let refused = free(block).err();
+            freed += usize::from(refused.is_none());
+            refused
+        });
+        Ok(refused)
+    });
+    assert!(matches!(refused, Ok(Some(Error::Full { .. }))));
+    assert!((200..COUNT).contains(&freed));
+    for block in &all[freed..] {
+        free(block).unwrap();
+    }
+    assert!(arena.check().is_clean(), "{}", arena.check());
 }

@@ -480,7 +480,9 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignPointer`], [`Error::DoubleFree`].
+    /// [`Error::ForeignPointer`], [`Error::DoubleFree`]; [`Error::Full`] or [`Error::NoSpace`] in a section that
+    /// cannot note it, since its journal has no room, and there is none for a longer one: the block is
+    /// not freed then. A section of its own always can.
     #[inline]
     pub unsafe fn dealloc<T>(&self, pointer: RelPtr<T>) -> Result {
         raw::dealloc(self, pointer.offset())
@@ -599,6 +601,13 @@ impl Arena {
             Backing::File { path, .. } => path.as_deref(),
             Backing::Memory => None,
         }
+    }
+
+    /// Detaches the calling thread, as its end would, unless it has something open here. For tests
+    /// that explore states.
+    #[doc(hidden)]
+    pub fn detach(&self) {
+        crate::section::detach_current(self.mapping());
     }
 
     /// The arena's bytes as they are now: what a death at this instant would leave.

@@ -146,7 +146,7 @@ pub(crate) fn set_fresh_buffer(header: &mut BufferHeader, offset: u64) {
 /// Frees the buffer of an opened container, which is left without one.
 pub(crate) fn free_buffer(writer: Writer, header: &mut BufferHeader) -> Result {
     if header.offset != 0 {
-        writer.free(header.offset, header.marks & marks::FRESH != 0)?;
+        writer.free_dropped(header.offset, header.marks & marks::FRESH != 0)?;
         header.offset = 0;
         header.marks = 0;
     }

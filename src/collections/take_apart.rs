@@ -133,7 +133,7 @@ fn start(writer: Writer, header: &BufferHeader) -> *mut u8 {
 
 fn free_only<C: Contents>(writer: Writer, header: &BufferHeader, count: usize) -> Result {
     writer.forget_locks_in(start(writer, header), C::size(count));
-    writer.free(header.offset, raw::is_fresh(writer, header))
+    writer.free_dropped(header.offset, raw::is_fresh(writer, header))
 }
 
 /// Drops values that may own others. The outermost call goes on until nothing is left.

@@ -135,6 +135,10 @@ thread_local! {
     static FIRST: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
 }
 
+/// Bytes of each segment of the log that are for what is dropped when the log cannot grow: a drop
+/// cannot be refused (J13).
+pub(super) const HELD_BACK: usize = 512;
+
 impl Ctx {
     /// The calling thread's context of the arena in which `place` lies, if it has one.
     #[inline(always)]
@@ -414,13 +418,30 @@ impl Ctx {
         self.set_segment(0, self.inline, crate::layout::INLINE_LOG);
     }
 
-    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`.
+    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`. Its last part is
+    /// held back.
     pub(super) fn set_segment(&mut self, segment: u64, start: *mut u8, size: usize) {
         self.start = start;
         self.next = start;
-        self.end = start.wrapping_add(size);
+        self.end = start.wrapping_add(size - HELD_BACK);
         self.segment = segment;
         self.origin = (start.addr() as u64).wrapping_sub(segment);
+    }
+
+    /// Takes so many bytes of what is held back at the segment's end: no more, so that nothing else
+    /// finds room there. Says whether there are so many.
+    #[cold]
+    pub(super) fn take_held_back(&mut self, bytes: usize) -> bool {
+        let size = match (self.segment >> 56) as usize {
+            0 => crate::layout::INLINE_LOG,
+            number => self.slot().segments[number - 1].size.load(Relaxed) as usize,
+        };
+        let behind = self.next.wrapping_add(bytes);
+        let enough = behind.addr() - self.start.addr() <= size;
+        if enough && behind > self.end {
+            self.end = behind;
+        }
+        enough
     }
 
     /// Keeps signal handlers out until [`Ctx::leave`].

@@ -57,7 +57,9 @@ impl Writer {
             0
         };
         let len = size_of::<Doom>() + schema_words * 8;
-        if len > MAX_RECORD || self.reserve_bytes(len + 8).is_err() {
+        let room = len <= MAX_RECORD
+            && (self.reserve_bytes(len + 8).is_ok() || self.ctx_mut().take_held_back(len + 8));
+        if !room {
             return false;
         }
         let payload = self.ctx_mut().cursor_offset();

@@ -2,7 +2,7 @@
 
 use super::{
     Ctx,
-    ctx::{Body, Deferred},
+    ctx::{Body, Deferred, HELD_BACK},
 };
 use crate::{
     error::{Error, Result},
@@ -423,7 +423,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`Error::DoubleFree`], [`Error::ForeignPointer`]; or when the log cannot grow, which
-    /// [`Writer::reserve`] rules out.
+    /// [`Writer::reserve`] rules out: then nothing is changed.
     #[inline]
     pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
         let Some((block, state)) = self.mapping().block_at(offset) else {
@@ -439,14 +439,53 @@ impl Writer {
             body.cache.put(mapping, magazines, offset, block.class);
             return Ok(());
         }
-        if self.reserve(1).is_ok() {
-            self.append(EntryKind::Free, offset, []);
-            self.defer(offset, state);
-        } else {
-            // In a full arena the log cannot always grow. The block is freed nevertheless, unless
-            // this thread is killed before (J13).
-            self.defer_at(0, offset, state);
+        self.reserve(1)?;
+        self.append(EntryKind::Free, offset, []);
+        self.defer(offset, state);
+        Ok(())
+    }
+
+    /// The same for a container that is dropped, which cannot be refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DoubleFree`], [`Error::ForeignPointer`].
+    #[inline]
+    pub(crate) fn free_dropped(&self, offset: u64, fresh: bool) -> Result {
+        match self.free(offset, fresh) {
+            Ok(()) => Ok(()),
+            Err(error) => self.free_at_last(offset, error),
         }
+    }
+
+    /// In a full arena the log cannot always grow: then there is what was held back. When that is used
+    /// up, too, the block is freed nevertheless, unless this thread is killed before (J13).
+    #[cold]
+    #[inline(never)]
+    fn free_at_last(&self, offset: u64, error: Error) -> Result {
+        if matches!(
+            error,
+            Error::DoubleFree { .. } | Error::ForeignPointer { .. }
+        ) {
+            return Err(error);
+        }
+        let state = match self.mapping().block_at(offset) {
+            Some((_, state)) => state,
+            None => match self.mapping().find(offset)? {
+                Allocation::Span { state, .. } => state,
+                Allocation::Block(_) => return Err(error),
+            },
+        };
+        if !self.ctx_mut().take_held_back(16) {
+            self.defer_at(0, offset, state);
+            return Ok(());
+        }
+        if state.is(SlabKind::Span) {
+            self.append(EntryKind::FreeSpan, offset, [state.0]);
+        } else {
+            self.append(EntryKind::Free, offset, []);
+        }
+        self.defer(offset, state);
         Ok(())
     }
 
@@ -455,12 +494,9 @@ impl Writer {
     fn free_span(&self, offset: u64) -> Result {
         match self.mapping().find(offset)? {
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
-                if self.reserve(1).is_ok() {
-                    self.append(EntryKind::FreeSpan, offset, [state.0]);
-                    self.defer(offset, state);
-                } else {
-                    self.defer_at(0, offset, state);
-                }
+                self.reserve(1)?;
+                self.append(EntryKind::FreeSpan, offset, [state.0]);
+                self.defer(offset, state);
                 Ok(())
             }
             _ => Err(Error::DoubleFree { offset }),
@@ -573,7 +609,8 @@ impl Ctx {
 
     /// A block for the log's segment `number`: the one of an earlier section if it is long enough.
     fn segment_block(&mut self, number: usize, needed: usize) -> Result<(u64, usize)> {
-        let size = (8192usize << number).max(needed.next_multiple_of(8));
+        let needed = needed.next_multiple_of(8) + HELD_BACK;
+        let size = (8192usize << number).max(needed);
         if let Some(&(offset, size)) = self.body().segments.get(number)
             && size >= needed
         {

@@ -25,6 +25,8 @@ pub(crate) enum Condition {
     Own,
     /// As `Own`, and there is no free slab, nor a free block, left.
     Full,
+    /// As `Full`, and the thread keeps no memory for a longer log.
+    FullToTheLast,
     /// Nobody owns the slabs: blocks that are freed are freed remotely, unless slabs are adopted.
     Abandoned,
     /// A dead thread owns the slabs, and is not recovered yet.
@@ -91,6 +93,11 @@ impl Start {
             Condition::Full => {
                 let arena = self.filled();
                 fill_up(&arena);
+                arena
+            }
+            Condition::FullToTheLast => {
+                let arena = self.filled();
+                fill_up_slowly(&arena).expect("room for a root");
                 arena
             }
             Condition::Abandoned | Condition::Unattached => {
@@ -203,7 +210,7 @@ pub(crate) fn spares_are_sound(arena: &Arena) -> Result<bool> {
 type Ballast = Mutex<Shared<Shared<u8>>>;
 
 const BALLAST: &str = "ballast";
-const MOST_BALLAST: usize = 3000;
+const MOST_BALLAST: usize = 2500;
 
 /// Allocates whatever there is.
 fn fill_up(arena: &Arena) {
@@ -240,6 +247,24 @@ fn fill_up(arena: &Arena) {
             }
         }
     }
+}
+
+/// The same in short sections, whose log needs no segments: none is kept for the next one.
+fn fill_up_slowly(arena: &Arena) -> Result {
+    let root = arena.root::<Ballast>(BALLAST)?;
+    root.lock()?.reserve_exact(MOST_BALLAST / 3)?;
+    for size in (4..12).rev().map(|shift| 1 << shift) {
+        let another = || {
+            let mut ballast = root.lock()?;
+            ballast.push(Shared::new())?;
+            ballast
+                .last_mut()
+                .expect("pushed just now")
+                .reserve_exact(size)
+        };
+        while another().is_ok() {}
+    }
+    Ok(())
 }
 
 /// Makes room again, if the arena was filled up.

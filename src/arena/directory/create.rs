@@ -87,7 +87,7 @@ impl<T: Share> Drop for New<T> {
     fn drop(&mut self) {
         // SAFETY: built, not kept, and dropped once; the block is this section's.
         unsafe { self.value.drop_in_place() };
-        let _ = self.writer.free(self.offset, true);
+        let _ = self.writer.free_dropped(self.offset, true);
     }
 }
 
@@ -107,7 +107,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        let _ = self.writer.free(self.offset, true);
+        let _ = self.writer.free_dropped(self.offset, true);
     }
 }
 

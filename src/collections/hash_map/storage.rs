@@ -200,7 +200,7 @@ impl<K, V> Fresh<K, V> {
 impl<K, V> Drop for Fresh<K, V> {
     fn drop(&mut self) {
         // What cannot be freed for want of log is freed at a death, or left to `check`.
-        let _ = self.writer.free(self.offset, true);
+        let _ = self.writer.free_dropped(self.offset, true);
     }
 }
 

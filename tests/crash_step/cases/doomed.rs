@@ -1,17 +1,25 @@
 //! Dropping more than a slot's log has room for: it is taken apart after the commit.
 
 use crate::{
-    start::{self, Start},
+    start::{self, Condition, Start},
     stepper::Pace,
     subject::{Act, Subject, unit},
 };
 use sharena::{
-    Arena, Error, Result,
+    Arena, Error, Result, Share,
     collections::{String, Vec as Shared},
     sync::Mutex,
 };
 
 type Words = Mutex<Shared<String>>;
+
+/// What fills a log, and what is dropped then.
+#[derive(Share, Default)]
+#[repr(C)]
+struct Both {
+    numbers: [[Shared<u64>; 20]; 2],
+    words: [String; 8],
+}
 
 pub(super) fn subject() -> Subject<usize> {
     let many: Act = |arena| with(arena, 400, "word");
@@ -27,6 +35,11 @@ pub(super) fn subject() -> Subject<usize> {
             Ok(())
         }),
     ];
+    starts.push(Start {
+        name: "full to the last block",
+        fill: many,
+        condition: Condition::FullToTheLast,
+    });
     starts.extend(Start::in_all_conditions(many));
     Subject {
         name: "doomed",
@@ -46,11 +59,36 @@ pub(super) fn subject() -> Subject<usize> {
                 assert!(undone.is_err());
                 Ok(())
             }),
+            unit("drop when the log is full", |arena| {
+                let both = start::root::<Mutex<Both>>(arena, "both")?;
+                let mut guard = both.lock()?;
+                let both = &mut *guard;
+                for numbers in both.numbers.as_flattened_mut() {
+                    // Where the log cannot grow, there is no room for the last ones.
+                    let Ok(numbers) = numbers.try_as_mut_slice() else {
+                        break;
+                    };
+                    numbers[0] += 1;
+                }
+                both.words = Default::default();
+                Ok(())
+            }),
         ],
         observe: |arena| {
             let root = start::root::<Words>(arena, "many words").unwrap();
             let words = root.lock().unwrap();
-            words.iter().map(|word| word.len()).sum()
+            let in_words: usize = words.iter().map(|word| word.len()).sum();
+            drop(words);
+            let both = start::root::<Mutex<Both>>(arena, "both").unwrap();
+            let both = both.lock().unwrap();
+            let first: u64 = both
+                .numbers
+                .as_flattened()
+                .iter()
+                .map(|numbers| numbers[0])
+                .sum();
+            let others: usize = both.words.iter().map(|word| word.len()).sum();
+            in_words + first as usize * 10_000 + others * 1_000_000
         },
         go_on: |arena| {
             change(arena, |words| {
@@ -65,6 +103,13 @@ pub(super) fn subject() -> Subject<usize> {
 
 fn with(arena: &Arena, count: usize, word: &str) -> Result {
     arena.root::<Words>("many words")?;
+    let both = arena.root::<Mutex<Both>>("both")?;
+    for numbers in both.lock()?.numbers.as_flattened_mut() {
+        (0..2).try_for_each(|number| numbers.push(number))?;
+    }
+    for word in &mut both.lock()?.words {
+        word.assign("a word")?;
+    }
     change(arena, |words| {
         (0..count).try_for_each(|_| words.push_from(word))
     })

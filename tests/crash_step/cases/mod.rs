@@ -10,6 +10,7 @@ mod rwlock;
 mod sections;
 mod semaphore;
 mod string;
+mod threads;
 mod trim;
 mod vec;
 
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         roots::subject().cases(),
         semaphore::subject().cases(),
         rwlock::subject().cases(),
+        threads::subject().cases(),
         trim::subject().cases(),
         doomed::subject().cases(),
         sections::subject().cases(),
