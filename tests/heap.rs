@@ -307,3 +307,29 @@ fn emptied_slabs_of_a_thread_that_has_gone_serve_spans() {
     drop(arena.alloc(span).unwrap());
     assert!(arena.check().is_clean(), "{}", arena.check());
 }
+
+/// One thread allocates, another frees, again and again: that takes no more memory each time.
+#[test]
+fn what_others_free_is_used_again() {
+    let arena = arena(64 << 20).in_memory().unwrap();
+    let mut random = Random(5);
+    let mut committed = Vec::new();
+    for _ in 0..60 {
+        let sizes = (0..10_000).map(|_| 16 + random.below(497) as usize);
+        let blocks: Vec<RelPtr<u8>> = sizes
+            .map(|size| Layout::from_size_align(size, 8).unwrap())
+            .map(|layout| arena.alloc(layout).unwrap().into_raw().unwrap())
+            .collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for block in blocks {
+                    // SAFETY: given out just now, and used by nobody.
+                    unsafe { arena.dealloc(block) }.unwrap();
+                }
+            });
+        });
+        committed.push(arena.stats().committed);
+    }
+    assert!(committed[59] < committed[9] * 3 / 2, "{committed:?}");
+    assert_eq!(arena.stats().used, 0);
+}
