@@ -6,7 +6,7 @@ use common::{Forked, Random, await_stage, reach, until};
 use sharena::{
     Access, Arena, Error, Root, Share,
     collections::{self, String as Text},
-    sync::{Mutex, RwLock},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     mem,
@@ -873,4 +873,22 @@ fn signal_handlers_read_and_write() {
     assert_ne!(DONE.load(Relaxed), 0, "no signal came between");
     assert!(is_writable(&world.pair) && is_writable(&world.other));
     check(&arena);
+}
+
+/// S2: who waits for a permit might wait for somebody who waits for what the section has read.
+#[test]
+fn no_waiting_for_permits_while_a_section_keeps_what_it_read() {
+    let arena = Arena::in_memory().unwrap();
+    let lock = arena.root::<RwLock<u64>>("lock").unwrap();
+    let permits = arena.root::<Semaphore>("permits").unwrap();
+    arena
+        .section(|| {
+            drop(lock.read()?);
+            assert!(matches!(permits.acquire(), Err(Error::InSection)));
+            Ok(())
+        })
+        .unwrap();
+    let _read = lock.read().unwrap();
+    let short = permits.try_acquire_for(SHORT);
+    assert!(matches!(short, Err(Error::TimedOut)));
 }
