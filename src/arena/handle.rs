@@ -325,8 +325,8 @@ impl Arena {
     /// Makes several locks one unit: all that `f` changes under all of them takes place at the end
     /// of `f`, or, if the process is killed before, not at all.
     ///
-    /// Locks taken inside are held to the end, even where their guards go earlier. Nested calls
-    /// join the outer one. Errors and panics do not undo anything: they end the section, and what
+    /// Locks taken inside, to read or to write, are held to the end, even where their guards go
+    /// earlier. Nested calls join the outer one. Errors and panics do not undo anything: they end the section, and what
     /// was done is kept. A guard that leaves `f` keeps the unit open, with all of its locks, until
     /// it goes.
     ///
