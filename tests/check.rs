@@ -4,7 +4,7 @@ use sharena::{
     Access, Arena, Options, RelPtr, Share,
     arena::{ProblemKind, Report},
     collections::{Box, HashMap, String, Vec},
-    sync::Mutex,
+    sync::{Mutex, RwLock},
 };
 
 #[derive(Share, Default)]
@@ -362,4 +362,32 @@ fn frozen_through_and_through() {
     ));
     assert_clean(&reader);
     std::fs::remove_file(&path).unwrap();
+}
+
+/// A read lock in a slot that nobody has keeps no writer waiting, and is gone when somebody gets the
+/// slot.
+#[test]
+fn cells_of_read_locks_in_free_slots_are_found() {
+    let mut options = small();
+    options.slots(6);
+    let arena = options.in_memory().unwrap();
+    let root = arena.root::<RwLock<u64>>("lock").unwrap();
+    let offset = (&raw const *root).addr() - arena.base().addr();
+    let mut image = arena.image();
+    drop((root, arena));
+    let page = 4096;
+    let cell = |slot: usize| page + 6 * 64 + slot * 64;
+    for slot in 0..6 {
+        image[cell(slot)..][..8].copy_from_slice(&(offset as u64).to_le_bytes());
+    }
+    let arena = options.from_image(&image).unwrap();
+    let report = arena.check();
+    // Not that of the one thread there was, which was recovered, nor that of the recoverer.
+    let problems = report.problems().iter();
+    let found = problems.filter(|one| one.kind() == ProblemKind::Slot);
+    assert_eq!(found.count(), 4, "{report}");
+    let root = arena.root::<RwLock<u64>>("lock").unwrap();
+    *root.write().unwrap() += 1;
+    drop(root.read().unwrap());
+    assert_eq!(arena.image()[cell(1)..][..8], [0; 8]);
 }

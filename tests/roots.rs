@@ -3,7 +3,7 @@
 use sharena::{
     Access, Arena, Error, Options, Share,
     collections::{Box, HashMap, String, Vec},
-    sync::Mutex,
+    sync::{Mutex, RwLock},
 };
 use std::{
     io::{BufRead, BufReader, Write},
@@ -532,4 +532,33 @@ fn a_removed_root_stays_for_readers() {
         }
         assert_empty(arena);
     }
+}
+
+/// A removed root is freed when no section reads a lock of it any more.
+#[test]
+fn what_a_section_reads_is_not_freed() {
+    let arena = Arena::in_memory().unwrap();
+    let used = arena.stats().used;
+    let root = arena.root::<RwLock<u64>>("lock").unwrap();
+    let mut root = Some(root);
+    arena
+        .section(|| {
+            drop(root.as_ref().unwrap().read()?);
+            drop(root.take());
+            thread::scope(|scope| {
+                scope
+                    .spawn(|| arena.remove("lock").unwrap())
+                    .join()
+                    .unwrap()
+            });
+            assert_ne!(arena.stats().used, used);
+            Ok(())
+        })
+        .unwrap();
+    let last = arena.root::<RwLock<u64>>("lock").unwrap();
+    arena.remove("lock").unwrap();
+    drop(last);
+    assert_eq!(arena.stats().used, used);
+    let report = arena.check();
+    assert!(report.is_clean(), "{report}");
 }

@@ -6,7 +6,7 @@ use common::{Forked, Random, await_stage, reach, until};
 use sharena::{
     Access, Arena, Error, Root, Share,
     collections::{self, String as Text},
-    sync::{Mutex, RwLock},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     mem,
@@ -756,29 +756,6 @@ fn kills_at_random_instants() {
     check(&arena);
 }
 
-/// A removed root is freed when no section reads a lock of it any more.
-#[test]
-fn what_a_section_reads_is_not_freed() {
-    let arena = Arena::in_memory().unwrap();
-    let used = arena.stats().used;
-    let root = arena.root::<RwLock<u64>>("lock").unwrap();
-    let mut root = Some(root);
-    arena
-        .section(|| {
-            drop(root.as_ref().unwrap().read()?);
-            drop(root.take());
-            elsewhere(|| arena.remove("lock").unwrap());
-            assert_ne!(arena.stats().used, used);
-            Ok(())
-        })
-        .unwrap();
-    let last = arena.root::<RwLock<u64>>("lock").unwrap();
-    arena.remove("lock").unwrap();
-    drop(last);
-    assert_eq!(arena.stats().used, used);
-    check(&arena);
-}
-
 #[test]
 fn shown() {
     let (_arena, world) = world();
@@ -838,4 +815,80 @@ fn a_read_guard_is_shared_by_threads() {
         }
     });
     assert_eq!(sum.into_inner(), 999 * 500);
+}
+
+/// A signal handler that reads and writes what the thread reads gets its turn or an error, and leaves
+/// nothing behind.
+#[test]
+fn signal_handlers_read_and_write() {
+    static ROOT: std::sync::OnceLock<Root<World>> = std::sync::OnceLock::new();
+    static DONE: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn handler(_: i32) {
+        let world = ROOT.get().expect("set before the first signal");
+        if let Ok(read) = world.pair.try_read() {
+            assert_eq!(read[0], read[1]);
+            DONE.fetch_add(1, Relaxed);
+        }
+        if let Ok(mut pair) = world.pair.try_write() {
+            *pair = [pair[0] + 1, pair[1] + 1];
+        }
+        let _ = world.arena().section(|| {
+            drop(world.other.try_read()?);
+            *world.pair.try_write()? = [0, 0];
+            Ok(())
+        });
+    }
+    let (arena, world) = world();
+    assert!(ROOT.set(world.clone()).is_ok());
+    let ended = AtomicU32::new(0);
+    thread::scope(|scope| {
+        // SAFETY: the handler uses handles that live for ever, and allocates nothing outside sharena
+        // where that was interrupted inside the allocator: its thread only takes locks.
+        unsafe { libc::signal(libc::SIGUSR2, handler as *const () as libc::sighandler_t) };
+        let (told, pthread) = std::sync::mpsc::channel();
+        let (world, ended) = (&world, &ended);
+        scope.spawn(move || {
+            // SAFETY: asks who this is.
+            told.send(unsafe { libc::pthread_self() }).unwrap();
+            for _ in 0..200_000 {
+                let read = world.pair.read();
+                let other = world.other.read();
+                // A handler may have the lock to write at that instant: it ends before this goes on.
+                if let Ok(read) = &read {
+                    assert_eq!(read[0], read[1]);
+                }
+                drop((read, other));
+            }
+            ended.store(1, Release);
+            until("no signal is on its way", || ended.load(Acquire) == 2);
+        });
+        let thread = pthread.recv().unwrap();
+        while ended.load(Acquire) == 0 {
+            // SAFETY: the thread is there until it was told to end.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR2) };
+            thread::sleep(Duration::from_micros(20));
+        }
+        ended.store(2, Release);
+    });
+    assert_ne!(DONE.load(Relaxed), 0, "no signal came between");
+    assert!(is_writable(&world.pair) && is_writable(&world.other));
+    check(&arena);
+}
+
+/// S2: who waits for a permit might wait for somebody who waits for what the section has read.
+#[test]
+fn no_waiting_for_permits_while_a_section_keeps_what_it_read() {
+    let arena = Arena::in_memory().unwrap();
+    let lock = arena.root::<RwLock<u64>>("lock").unwrap();
+    let permits = arena.root::<Semaphore>("permits").unwrap();
+    arena
+        .section(|| {
+            drop(lock.read()?);
+            assert!(matches!(permits.acquire(), Err(Error::InSection)));
+            Ok(())
+        })
+        .unwrap();
+    let _read = lock.read().unwrap();
+    let short = permits.try_acquire_for(SHORT);
+    assert!(matches!(short, Err(Error::TimedOut)));
 }

@@ -325,8 +325,8 @@ impl Arena {
     /// Makes several locks one unit: all that `f` changes under all of them takes place at the end
     /// of `f`, or, if the process is killed before, not at all.
     ///
-    /// Locks taken inside are held to the end, even where their guards go earlier. Nested calls
-    /// join the outer one. Errors and panics do not undo anything: they end the section, and what
+    /// Locks taken inside, to read or to write, are held to the end, even where their guards go
+    /// earlier. Nested calls join the outer one. Errors and panics do not undo anything: they end the section, and what
     /// was done is kept. A guard that leaves `f` keeps the unit open, with all of its locks, until
     /// it goes.
     ///
@@ -379,7 +379,8 @@ impl Arena {
     /// As [`section`](Arena::section), but an error or a panic of `f` undoes what it did, too: all
     /// of it is there at the end, or nothing.
     ///
-    /// Locks are taken by [`Transaction::lock`]. So that nothing of what is undone lives on outside,
+    /// Locks are taken by [`Transaction::lock`], [`read`](Transaction::read) and
+    /// [`write`](Transaction::write). So that nothing of what is undone lives on outside,
     /// `f` is `Send`, and so is what it returns: values that own memory of the arena stay inside.
     /// If one was hidden (in a thread-local variable), undoing aborts the process, since the value
     /// would have two owners or none.
@@ -393,7 +394,7 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// What `f` returns; [`Error::InSection`] while this thread has a guard or a section,
+    /// What `f` returns; [`Error::InSection`] while this thread has a guard (a read guard, too) or a section,
     /// [`Error::InTransaction`] in a transaction; [`Error::OtherArena`] while it has a section
     /// elsewhere.
     ///

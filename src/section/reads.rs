@@ -345,7 +345,7 @@ impl Ctx {
     /// Whether the thread has any read lock.
     #[inline(always)]
     pub(crate) fn reads_any(&self) -> bool {
-        self.reads.used() != 0
+        self.reads.state != 0
     }
 
     /// Whether a guard of some read lock lives.

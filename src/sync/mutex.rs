@@ -373,8 +373,8 @@ impl<T: Share> MutexGuard<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NeedsSection`] while other locks belong to the same unit, inside
-    /// [`Arena::section`](crate::Arena::section).
+    /// [`Error::NeedsSection`] while the thread has other locks of the arena: in the same unit, inside
+    /// [`Arena::section`](crate::Arena::section), or to read.
     pub fn commit(&mut self) -> Result {
         // SAFETY: C1.
         let ctx = unsafe { self.ctx.as_mut() };
