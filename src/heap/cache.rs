@@ -8,7 +8,8 @@
 use super::{
     Magazines,
     classes::{CLASSES, size_of_class},
-    slab::{WORDS, lower},
+    owned::OwnedSlab,
+    slab::lower,
 };
 use crate::{
     error::Result,
@@ -22,22 +23,6 @@ const NONE: u32 = u32::MAX;
 /// How many own slabs of a class a refill asks for remote frees before it takes another slab: so that
 /// of so many slabs, one at most stays unused, and a thread with many does not look through all.
 const LOOKS: usize = 16;
-
-/// A slab that this thread owns.
-struct OwnedSlab {
-    slab: u32,
-    class: u8,
-    /// Whether it is in the list of slabs with room.
-    listed: bool,
-    /// Whether it is in the list of slabs that became wholly free.
-    emptied: bool,
-    /// Where it is in the list of its class.
-    rank: u32,
-    /// Blocks that are not taken.
-    free: u32,
-    /// Blocks that are published, or in the magazine, and bits that stand for no block.
-    taken: Box<[u64; WORDS]>,
-}
 
 /// Everything a thread knows about its slabs. The magazines lie elsewhere, see [`Magazines`].
 pub(crate) struct Cache {
@@ -124,11 +109,8 @@ impl Cache {
         }
         let place = *self.room[class].last().expect("a slab with room was found");
         let owned = &mut self.owned[place as usize];
-        let first = mapping.slab_at(owned.slab as usize);
-        let words = &mut owned.taken[..mapping.blocks_of(class).div_ceil(64)];
-        let got = magazines.refill(class, |cells| take_lowest(words, first, class, cells));
-        owned.free -= got as u32;
-        if owned.free == 0 {
+        magazines.refill(class, |cells| owned.take_lowest(mapping, cells));
+        if !owned.has_room() {
             owned.listed = false;
             self.room[class].pop();
         }
@@ -153,7 +135,11 @@ impl Cache {
             };
             let state = SlabState::new(SlabKind::Owned, class, self.slot, 0);
             let block = mapping.block_in(slab, state, offset);
-            self.freed(mapping, place, block.word(), block.bit());
+            let owned = &mut self.owned[place as usize];
+            owned.untake(block);
+            if !owned.listed || owned.is_free() {
+                self.list(place);
+            }
         }
     }
 
@@ -164,19 +150,16 @@ impl Cache {
         (owned.class as usize == class).then_some(place)
     }
 
-    /// Notes that blocks of an own slab are not taken any more.
-    fn freed(&mut self, mapping: &Mapping, place: u32, word: usize, bits: u64) {
+    /// Puts a slab in which there is more room now into the lists that it belongs to.
+    fn list(&mut self, place: u32) {
         let owned = &mut self.owned[place as usize];
-        owned.free += (owned.taken[word] & bits).count_ones();
-        owned.taken[word] &= !bits;
-        let class = owned.class as usize;
-        if owned.free as usize == mapping.blocks_of(class) && !owned.emptied {
+        if owned.is_free() && !owned.emptied {
             owned.emptied = true;
             self.emptied.push(owned.slab);
         }
-        if !owned.listed && owned.free > 0 {
+        if !owned.listed && owned.has_room() {
             owned.listed = true;
-            self.room[class].push(place);
+            self.room[owned.class as usize].push(place);
         }
     }
 
@@ -221,12 +204,16 @@ impl Cache {
     }
 
     fn drain_place(&mut self, mapping: &Mapping, place: u32) {
-        let owned = &self.owned[place as usize];
+        let owned = &mut self.owned[place as usize];
         let (slab, class) = (owned.slab as usize, owned.class as usize);
-        let blocks = mapping.blocks_of(class);
+        let mut any = false;
         mapping.drain(slab, class, |word, bits| {
-            self.freed(mapping, place, word, bits & valid_bits(blocks, word));
+            owned.untake_word(word, bits);
+            any = true;
         });
+        if any {
+            self.list(place);
+        }
     }
 
     /// Finds a slab with room for the class: an abandoned one, a free one, a fresh one, at last an
@@ -267,8 +254,7 @@ impl Cache {
     /// Gives an own slab that is wholly free to another class: one store, since no bit is set.
     fn reclass_own(&mut self, mapping: &Mapping, class: usize) -> bool {
         let found = self.owned.iter().position(|owned| {
-            owned.free as usize == mapping.blocks_of(owned.class as usize)
-                && mapping.is_empty_slab(owned.slab as usize, owned.class as usize)
+            owned.is_free() && mapping.is_empty_slab(owned.slab as usize, owned.class as usize)
         });
         let Some(place) = found else {
             return false;
@@ -333,33 +319,19 @@ impl Cache {
 
     /// Takes a slab into the cache that the state word says is ours.
     fn own(&mut self, mapping: &Mapping, slab: usize, class: usize) {
-        let blocks = mapping.blocks_of(class);
-        let mut taken = Box::new([!0u64; WORDS]);
-        let mut free = 0;
-        let published = mapping.bitmaps(slab).published;
-        for (word, taken) in taken[..blocks.div_ceil(64)].iter_mut().enumerate() {
-            *taken = published[word].load(Relaxed) | !valid_bits(blocks, word);
-            free += taken.count_zeros();
-        }
         let place = self.owned.len() as u32;
         if self.place.len() <= slab {
             self.place.resize(slab + 1, NONE);
         }
         self.place[slab] = place;
         let of_class = &mut self.of_class[class].slabs;
-        self.owned.push(OwnedSlab {
-            slab: slab as u32,
-            class: class as u8,
-            listed: free > 0,
-            emptied: false,
-            rank: of_class.len() as u32,
-            free,
-            taken,
-        });
+        let mut owned = OwnedSlab::new(mapping, slab, class, of_class.len());
         of_class.push(slab as u32);
-        if free > 0 {
+        if owned.has_room() {
+            owned.listed = true;
             self.room[class].push(place);
         }
+        self.owned.push(owned);
     }
 
     /// Takes a slab out of the cache; its state word is still ours.
@@ -407,7 +379,7 @@ impl Cache {
             let owned = &mut self.owned[place as usize];
             owned.emptied = false;
             let class = owned.class as usize;
-            let empty = owned.free as usize == mapping.blocks_of(class);
+            let empty = owned.is_free();
             if empty && self.room[class].len() > 1 {
                 self.disown(place);
                 mapping.give_up_slab(slab as usize, self.slot);
@@ -423,8 +395,7 @@ impl Cache {
             self.drain_place(mapping, place as u32);
         }
         for place in (0..self.owned.len()).rev() {
-            let owned = &self.owned[place];
-            if owned.free as usize == mapping.blocks_of(owned.class as usize) {
+            if self.owned[place].is_free() {
                 let slab = self.disown(place as u32);
                 mapping.give_up_slab(slab, self.slot);
             }
@@ -464,27 +435,6 @@ impl Cache {
     }
 }
 
-/// Takes the lowest blocks that `taken` says are free, of a slab of the class that begins at offset
-/// `first`: the lowest into the last cell. Says how many cells are left.
-fn take_lowest(taken: &mut [u64], first: u64, class: usize, cells: &mut [u64]) -> usize {
-    let size = size_of_class(class) as u64;
-    let mut left = cells.len();
-    for (word, taken) in taken.iter_mut().enumerate() {
-        let mut free = !*taken;
-        while free != 0 && left > 0 {
-            let index = word as u64 * 64 + u64::from(free.trailing_zeros());
-            free &= free - 1;
-            left -= 1;
-            cells[left] = first + index * size;
-        }
-        *taken = !free;
-        if left == 0 {
-            break;
-        }
-    }
-    left
-}
-
 /// A slab's bitmaps as a fresh slab has them.
 fn clear_bitmaps(mapping: &Mapping, slab: usize) {
     let bitmaps = mapping.bitmaps(slab);
@@ -494,11 +444,4 @@ fn clear_bitmaps(mapping: &Mapping, slab: usize) {
             word.store(0, Relaxed);
         }
     }
-}
-
-/// The bits of a bitmap word that stand for blocks.
-#[inline]
-fn valid_bits(blocks: usize, word: usize) -> u64 {
-    let left = blocks - word * 64;
-    if left >= 64 { !0 } else { (1 << left) - 1 }
 }

@@ -73,11 +73,12 @@ impl Magazines {
         Some(self.cells[mark.at as usize % (CLASSES * CELLS)])
     }
 
-    /// The block that the magazine will give out next, if there is one; otherwise any offset.
+    /// The block that the magazine will give out after the next one, if there is one; otherwise any
+    /// offset.
     #[inline(always)]
-    pub(crate) fn next(&self, class: usize) -> u64 {
-        let last = self.marks[class].at.wrapping_sub(1);
-        self.cells[last as usize % (CLASSES * CELLS)]
+    pub(crate) fn next_but_one(&self, class: usize) -> u64 {
+        let cell = self.marks[class].at.wrapping_sub(2);
+        self.cells[cell as usize % (CLASSES * CELLS)]
     }
 
     /// Puts a block into a magazine, unless that is full.
@@ -94,14 +95,13 @@ impl Magazines {
 
     /// Puts blocks into a magazine that is empty, at most half of what it holds: `fill` is given the
     /// cells, fills the last ones, and says how many it left. The last one is given out first.
-    pub(super) fn refill(&mut self, class: usize, fill: impl FnOnce(&mut [u64]) -> usize) -> usize {
+    pub(super) fn refill(&mut self, class: usize, fill: impl FnOnce(&mut [u64]) -> usize) {
         let (begin, end) = (class * CELLS, self.marks[class].end as usize);
         let cells = &mut self.cells[begin..begin + (end - begin) / 2];
         let left = fill(cells);
         cells.copy_within(left.., 0);
         let got = cells.len() - left;
         self.marks[class].at = (begin + got) as u32;
-        got
     }
 
     /// The blocks of a magazine, those that were in it longest first.

@@ -11,6 +11,7 @@ mod cache;
 pub(crate) mod classes;
 mod hole;
 mod magazines;
+mod owned;
 mod slab;
 mod span;
 

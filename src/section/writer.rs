@@ -663,9 +663,9 @@ impl Ctx {
     #[inline(always)]
     pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
         let (offset, class) = self.magazines.pop_for(layout)?;
-        // Who allocates writes: by then it is in the cache.
-        let next = self.magazines.next(class);
-        memory::prefetch(self.base().wrapping_add(next as usize));
+        // Who gets a block writes to it: by then it shall be in the cache.
+        let ahead = self.magazines.next_but_one(class);
+        memory::prefetch(self.base().wrapping_add(ahead as usize));
         Some((offset, class))
     }
 
