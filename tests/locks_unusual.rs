@@ -6,7 +6,7 @@ mod common;
 use common::{Forked, PATIENCE, Random, await_stage, reach, until};
 use sharena::{
     Arena, Error, Root, Share,
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
@@ -19,6 +19,7 @@ use std::{
 struct World {
     a: Mutex<u64>,
     b: Mutex<u64>,
+    shared: RwLock<u64>,
     permits: Semaphore,
     stage: AtomicU32,
     other: AtomicU32,
@@ -186,6 +187,70 @@ fn without_waiting_on_two_words() {
             Duration::from_nanos(took)
         );
     }
+}
+
+/// A writer that sleeps on a reader's cell alone finds out that the reader is dead; and readers that
+/// sleep for it go on behind it.
+#[test]
+fn readers_and_writers_without_waiting_on_two_words() {
+    let (arena, world) = world();
+    let mut reader = Forked::run(|| {
+        let _read = world.shared.read().unwrap();
+        reach(&world.stage, 1);
+        sleep_for_ever()
+    });
+    await_stage(&world.stage, 1);
+    let waiting = |write: bool| {
+        Forked::run(|| {
+            if !without_futex_waitv() {
+                return 77;
+            }
+            world.other.fetch_add(1, AcqRel);
+            match write {
+                true => *world.shared.write().unwrap() += 1,
+                false => drop(world.shared.read().unwrap()),
+            }
+            0
+        })
+    };
+    let mut waiters = vec![waiting(true)];
+    until("the writer keeps readers out, or cannot", || {
+        matches!(world.shared.try_read(), Err(Error::WouldBlock)) || waiters[0].ended()
+    });
+    waiters.extend([waiting(false), waiting(false)]);
+    until("all wait, or cannot", || {
+        world.other.load(Acquire) == 3 || waiters.iter_mut().all(Forked::ended)
+    });
+    thread::sleep(Duration::from_millis(3));
+    reader.kill();
+    for mut waiter in waiters {
+        match waiter.wait() >> 8 {
+            0 => {}
+            77 => return eprintln!("no seccomp here: skipped"),
+            other => panic!("a waiter failed: {other}"),
+        }
+    }
+    assert_eq!(*world.shared.read().unwrap(), 1);
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+#[test]
+fn a_stopped_reader_is_not_taken_for_dead() {
+    let (_arena, world) = world();
+    let reader = Forked::run(|| {
+        let read = world.shared.read().unwrap();
+        reach(&world.stage, 1);
+        await_stage(&world.stage, 2);
+        i32::from(*read != 0)
+    });
+    await_stage(&world.stage, 1);
+    reader.signal(libc::SIGSTOP);
+    let waited = world.shared.try_write_for(Duration::from_millis(1200));
+    assert!(matches!(waited, Err(Error::TimedOut)));
+    reader.signal(libc::SIGCONT);
+    reach(&world.stage, 2);
+    *world.shared.write().unwrap() += 1;
+    reader.succeed();
 }
 
 /// With `hidepid` a process sees no other user's: one that it cannot see is not dead.
