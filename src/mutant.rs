@@ -26,6 +26,9 @@ mutants! {
     NoRecord "no_record",
     /// J1: a block is published before the log names it. Crash step: a push.
     PublishFirst "publish_first",
+    /// J3: a bucket of a map that was full when the section began is filled without a record. Crash
+    /// step: a map.
+    FillUnrecorded "fill_unrecorded",
     /// J5: a semaphore is changed without the immediate journal. Crash step: a semaphore.
     NoRedo "no_redo",
     /// J6: blocks are freed before the commit. Crash step: an element removed.

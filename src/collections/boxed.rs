@@ -103,7 +103,7 @@ impl<T: Share> Box<T> {
     #[inline(always)]
     fn open(&mut self) -> Result<Writer> {
         // SAFETY: the whole of this box, which is borrowed mutably.
-        unsafe { raw::open(ptr::from_mut(self).cast(), size_of::<Self>()) }
+        unsafe { raw::open::<{ size_of::<BufferHeader>() }>(ptr::from_mut(self).cast()) }
     }
 
     /// Where the value of an opened box lies.

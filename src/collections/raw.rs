@@ -14,7 +14,7 @@ use crate::{
 };
 use std::ptr::NonNull;
 
-/// Begins to change a container that lies at `header` and is `size` bytes long as a whole.
+/// Begins to change a container that lies at `header` and is `SIZE` bytes long as a whole.
 ///
 /// # Errors
 ///
@@ -23,22 +23,22 @@ use std::ptr::NonNull;
 ///
 /// # Safety
 ///
-/// `header` is the begin of a container of `size` bytes that the caller has borrowed mutably.
+/// `header` is the begin of a container of `SIZE` bytes that the caller has borrowed mutably.
 #[inline(always)]
-pub(crate) unsafe fn open(header: *mut BufferHeader, size: usize) -> Result<Writer> {
+pub(crate) unsafe fn open<const SIZE: usize>(header: *mut BufferHeader) -> Result<Writer> {
     // SAFETY: by contract.
     if let Some(writer) = Writer::that_recorded(unsafe { &*header }) {
         return Ok(writer);
     }
     // SAFETY: by contract.
-    unsafe { open_slow(header, size) }
+    unsafe { open_slow::<SIZE>(header) }
 }
 
 /// # Safety
 ///
 /// As [`open`].
 #[inline(never)]
-unsafe fn open_slow(header: *mut BufferHeader, size: usize) -> Result<Writer> {
+unsafe fn open_slow<const SIZE: usize>(header: *mut BufferHeader) -> Result<Writer> {
     let writer = Writer::at(header)?;
     // SAFETY: by contract.
     let stored = unsafe { &mut *header };
@@ -49,8 +49,8 @@ unsafe fn open_slow(header: *mut BufferHeader, size: usize) -> Result<Writer> {
     if stored.arena != arena && stored.offset != 0 {
         return Err(Error::OtherArena);
     }
-    if !writer.just_recorded(header, size) {
-        writer.record(header, size)?;
+    if !writer.just_recorded(header, SIZE) {
+        writer.record(header, SIZE)?;
     }
     stored.arena = arena;
     stored.stamp = stamp;
@@ -73,11 +73,24 @@ pub(crate) fn record_in_buffer(
         writer.forget_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
+    record_some_of(writer, header, from, len, whole)
+}
+
+/// For lengths that are not known when it is compiled.
+#[inline(never)]
+fn record_some_of(
+    writer: Writer,
+    header: &mut BufferHeader,
+    from: usize,
+    len: usize,
+    whole: usize,
+) -> Result {
     record_some(writer, header, from, len, whole)
 }
 
-#[inline]
-fn record_some(
+/// Records what was not recorded yet: for lengths that are known when it is compiled.
+#[inline(always)]
+pub(crate) fn record_some(
     writer: Writer,
     header: &mut BufferHeader,
     from: usize,
@@ -94,12 +107,13 @@ fn record_some(
         return Ok(());
     }
     writer.record(base.wrapping_add(from).cast_const(), len)?;
-    header.marks = counted;
+    set_counted(header, counted);
     Ok(())
 }
 
-/// What was recorded in pieces, in units of 8 bytes, with another piece.
-fn counted_with(header: &BufferHeader, len: usize) -> u32 {
+/// What was recorded in pieces, in words of the log, with another piece.
+#[inline(always)]
+pub(crate) fn counted_with(header: &BufferHeader, len: usize) -> u32 {
     let units = (len.div_ceil(8) + 1).min(marks::COUNT as usize) as u32;
     ((header.marks & marks::COUNT) + units).min(marks::COUNT)
 }
@@ -122,7 +136,12 @@ pub(crate) fn record_lent<T: Share>(
 
 /// Notes that a piece of a buffer that is not fresh was recorded elsewhere.
 pub(crate) fn count_recorded(header: &mut BufferHeader, len: usize) {
-    header.marks = counted_with(header, len);
+    set_counted(header, counted_with(header, len));
+}
+
+#[inline(always)]
+pub(crate) fn set_counted(header: &mut BufferHeader, counted: u32) {
+    header.marks = header.marks & !marks::COUNT | counted;
 }
 
 /// Records the buffer whole: before all of it is handed out.

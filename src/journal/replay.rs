@@ -103,9 +103,8 @@ impl Iterator for LogReader<'_> {
         // SAFETY: `8 <= used <= size`, inside the segment.
         let word = unsafe { place.add(self.used - 8).cast::<u64>().read_unaligned() };
         let entry = Entry::decode(word)?;
-        let whole = 8 + entry.len.next_multiple_of(8);
         let end = LogPosition::new(self.segment, self.used);
-        self.used = self.used.checked_sub(whole)?;
+        self.used = self.used.checked_sub(entry.size())?;
         // SAFETY: `used` is still inside the segment.
         let payload = unsafe { place.add(self.used) };
         Some(Found {
@@ -154,6 +153,7 @@ fn undo(mapping: &Mapping, slot: usize, found: &Found) -> Undone {
     let offset = found.entry.offset;
     let mut undone = Undone::Else;
     match found.entry.kind {
+        EntryKind::Byte => restore_byte(mapping, found),
         EntryKind::Undo => restore(mapping, found),
         EntryKind::Alloc => {
             if let Some(block) = unpublish_own(mapping, slot, offset) {
@@ -250,6 +250,16 @@ fn restore(mapping: &Mapping, found: &Found) {
     // locks over the bytes it recorded until its generation moves on (R2), so nobody else uses
     // them. `copy` allows what only a damaged log can cause: that they overlap.
     unsafe { ptr::copy(found.payload.as_ptr(), place.as_ptr(), found.entry.len) };
+    compiler_fence(SeqCst);
+}
+
+/// Puts an old byte back.
+fn restore_byte(mapping: &Mapping, found: &Found) {
+    let Some(place) = mapping.anywhere(found.entry.offset, 1) else {
+        return;
+    };
+    // SAFETY: as for `restore`.
+    unsafe { place.write(found.entry.len as u8) };
     compiler_fence(SeqCst);
 }
 

@@ -11,8 +11,10 @@ pub(crate) mod marks {
     pub(crate) const FRESH: u32 = 1 << 31;
     /// The whole buffer is recorded.
     pub(crate) const WHOLE: u32 = 1 << 30;
-    /// Below these flags: the bytes of the buffer recorded so far, in units of 8, saturating.
-    pub(crate) const COUNT: u32 = WHOLE - 1;
+    /// Of a map's buffer all control bytes are recorded.
+    pub(crate) const CONTROL: u32 = 1 << 29;
+    /// Below these flags: what was recorded of the buffer so far, in words of the log, saturating.
+    pub(crate) const COUNT: u32 = CONTROL - 1;
 }
 
 /// The part that all containers share. All zeroes is an empty container that owns nothing.

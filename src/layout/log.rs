@@ -9,6 +9,8 @@
 //! | bits 61..64 | bits 48..61 | bits 0..48 |
 //! |---|---|---|
 //! | kind | payload length | offset in the arena |
+//!
+//! An entry for a single byte has no payload: the byte itself stands where the length would.
 
 /// The most bytes that one [`EntryKind::Undo`] entry holds; longer ranges take several.
 pub(crate) const MAX_RECORD: usize = 4096;
@@ -17,6 +19,8 @@ pub(crate) const MAX_RECORD: usize = 4096;
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EntryKind {
+    /// What the byte at the offset was, in place of a length. Rolling back restores it.
+    Byte = 0,
     /// The payload is what the bytes at the offset were. Rolling back restores them.
     Undo = 1,
     /// The block at the offset was allocated. Rolling back frees it.
@@ -55,7 +59,7 @@ static_assertions::const_assert!(size_of::<super::VecHeader>() <= HEADER_WORDS *
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
-    /// Bytes of payload, without padding.
+    /// Bytes of payload, without padding; of a [`EntryKind::Byte`] the byte itself.
     pub(crate) len: usize,
     pub(crate) offset: u64,
 }
@@ -69,6 +73,7 @@ impl Entry {
     /// Takes a stored descriptor apart; `None` if no build of this version wrote it.
     pub(crate) fn decode(word: u64) -> Option<Self> {
         let kind = match word >> 61 {
+            0 => EntryKind::Byte,
             1 => EntryKind::Undo,
             2 => EntryKind::Alloc,
             3 => EntryKind::Free,
@@ -80,7 +85,21 @@ impl Entry {
         };
         let len = (word >> 48 & 0x1fff) as usize;
         let offset = word & 0xffff_ffff_ffff;
-        (len <= MAX_RECORD).then_some(Entry { kind, len, offset })
+        let most = match kind {
+            // There is nothing at offset 0 to be restored: that is a word never written.
+            EntryKind::Byte if offset == 0 => return None,
+            EntryKind::Byte => 0xff,
+            _ => MAX_RECORD,
+        };
+        (len <= most).then_some(Entry { kind, len, offset })
+    }
+
+    /// The bytes of the log that it takes.
+    pub(crate) const fn size(self) -> usize {
+        match self.kind {
+            EntryKind::Byte => 8,
+            _ => 8 + self.len.next_multiple_of(8),
+        }
     }
 }
 

@@ -192,7 +192,8 @@ fn bits_lie_where_the_document_says() {
         ("Claim.pid", bits_of(claim(all(22) as u32, 0, 0), all(22))),
         ("marks.FRESH", bits_of(marks::FRESH.into(), 1)),
         ("marks.WHOLE", bits_of(marks::WHOLE.into(), 1)),
-        ("marks.COUNT", bits_of(marks::COUNT.into(), all(30))),
+        ("marks.CONTROL", bits_of(marks::CONTROL.into(), 1)),
+        ("marks.COUNT", bits_of(marks::COUNT.into(), all(29))),
     ];
     let code = code.map(|(name, bits)| (name.to_owned(), bits));
     assert_same("| bits | first | width |", &code.into_iter().collect());
@@ -216,6 +217,7 @@ fn constants_are_what_the_document_says() {
         ),
         ("LINKED", u64::from(root_state::LINKED)),
         ("REMOVED", u64::from(root_state::REMOVED)),
+        ("Byte", EntryKind::Byte as u64),
         ("Undo", EntryKind::Undo as u64),
         ("Alloc", EntryKind::Alloc as u64),
         ("Free", EntryKind::Free as u64),

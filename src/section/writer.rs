@@ -192,6 +192,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Records one byte, in which no lock lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_byte(&self, place: *const u8) -> Result {
+        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
+        let ctx = self.ctx_mut();
+        if ctx.end == ctx.next {
+            return self.record_slow(place, 1);
+        }
+        // SAFETY: there is room for the entry, as they and segments are aligned to 8, and the caller
+        // names a byte of the arena.
+        unsafe { ctx.append_byte(place) };
+        Ok(())
+    }
+
     /// Records values that are about to be lent as `&mut`: all but what is
     /// [`Unlogged`](crate::share::Unlogged) in them.
     ///
@@ -591,6 +611,25 @@ impl Ctx {
             let behind = self.next.add(len.next_multiple_of(8));
             behind.cast::<u64>().write(entry.encode());
             self.make_valid(behind.add(8));
+        }
+    }
+
+    /// The same for a byte.
+    ///
+    /// # Safety
+    ///
+    /// As [`append_undo`](Ctx::append_undo).
+    #[inline(always)]
+    unsafe fn append_byte(&mut self, place: *const u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let entry = Entry {
+                kind: EntryKind::Byte,
+                len: usize::from(place.read()),
+                offset: (place.addr() - self.base().addr()) as u64,
+            };
+            self.next.cast::<u64>().write(entry.encode());
+            self.make_valid(self.next.add(8));
         }
     }
 

@@ -6,7 +6,9 @@
 
 use super::{Edge, Kind, Plan, Visitor, Walk, bytes};
 use crate::{
-    collections::hash_map::stored::{DELETED, EMPTY, FEWEST_BUCKETS, capacity_of, control_len},
+    collections::hash_map::stored::{
+        EMPTY, FEWEST_BUCKETS, capacity_of, control_len, is_empty, is_full,
+    },
     layout::MapHeader,
     share::TypeIndex,
 };
@@ -158,11 +160,13 @@ impl<V: Visitor> Walk<'_, V> {
     fn count(&self, pairs: &Pairs) -> Counts {
         let mut counts = Counts::default();
         for bucket in 0..control_len(pairs.buckets as usize) as u64 {
-            match self.control(pairs, bucket) {
-                EMPTY => {}
-                ..0x80 if bucket < pairs.buckets => counts.full += 1,
-                DELETED if bucket < pairs.buckets => counts.deleted += 1,
-                _ => counts.strange += 1,
+            let control = self.control(pairs, bucket);
+            match bucket < pairs.buckets {
+                true if is_full(control) => counts.full += 1,
+                true if is_empty(control) => {}
+                true => counts.deleted += 1,
+                false if control == EMPTY => {}
+                false => counts.strange += 1,
             }
         }
         counts
@@ -174,7 +178,7 @@ impl<V: Visitor> Walk<'_, V> {
 
     /// Visits the next pair of a map, and leaves the others.
     pub(super) fn next_pair(&mut self, plan: &Plan, mut pairs: Pairs) {
-        while pairs.next < pairs.buckets && self.control(&pairs, pairs.next) & 0x80 != 0 {
+        while pairs.next < pairs.buckets && !is_full(self.control(&pairs, pairs.next)) {
             pairs.next += 1;
         }
         if pairs.next == pairs.buckets {

@@ -75,6 +75,7 @@ const CONTROLS: &[Control] = &[
         "step: section: two locks",
         Some(Model::RecordLate),
     ),
+    control("fill_unrecorded", "step: map: replace all", None),
     control("publish_first", "step: vec: push", Some(Model::SpanUnnamed)),
     control("permits_kept", "step: semaphore", Some(Model::PermitsKept)),
     control("no_redo", "step: semaphore", Some(Model::NoRedo)),

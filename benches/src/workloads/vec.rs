@@ -43,7 +43,9 @@ fn ours(shared: &Mutex<collections::Vec<u64>>, indices: &[u32]) -> Vec<f64> {
         vec.shrink_to_fit().unwrap();
     };
     let fill = || {
-        let mut vec = shared.lock().unwrap();
+        let mut guard = shared.lock().unwrap();
+        // Once: each time a guard is dereferenced mutably, it asks whether its value is recorded.
+        let vec = &mut *guard;
         for value in 0..count as u64 {
             vec.push(value).unwrap();
         }

@@ -123,7 +123,7 @@ impl Check<'_> {
                         self.journaled.extend(blocks);
                     }
                 }
-                EntryKind::Undo => {}
+                EntryKind::Byte | EntryKind::Undo => {}
             }
         }
         if let Some(left) = reader.unread() {

@@ -223,7 +223,7 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     /// As [`HashMap::remove`].
     #[track_caller]
     pub fn remove(self) -> Removed<'a, K, V> {
-        let writer = or_panic(self.map.record_removal(self.bucket));
+        let writer = or_panic(self.map.record_removal(self.storage, self.bucket));
         // SAFETY: a full bucket, recorded.
         unsafe { Removed::new(self.map, writer, self.storage, self.bucket) }
     }
@@ -252,14 +252,14 @@ where
     /// As [`HashMap::insert`].
     #[inline]
     pub fn insert(self, value: impl Store<V>) -> Result<&'a mut V> {
-        let (writer, bucket) = match self.map.room_for(self.hash) {
+        let room = match self.map.room_for(self.hash) {
             Ok(room) => room,
             Err(error) => {
                 value.decline();
                 return Err(error);
             }
         };
-        let value = self.map.fill(writer, self.hash, bucket, self.key, value)?;
+        let value = self.map.fill(room, self.key, value)?;
         // SAFETY: a full bucket of a map that is borrowed mutably; it was free when the section
         // began, or recorded since.
         Ok(unsafe { &mut *value })

@@ -146,7 +146,7 @@ impl<'a, K: Share, V: Share> Iterator for Drain<'a, K, V> {
         let mut buckets = self.buckets.clone();
         let bucket = buckets.next(storage.table)?;
         // SAFETY: as in `IterMut`: only the header is used.
-        let writer = or_panic(unsafe { (*self.map).record_removal(bucket) });
+        let writer = or_panic(unsafe { (*self.map).record_removal(storage, bucket) });
         self.buckets = buckets;
         // SAFETY: a full bucket, recorded, of which no other guard was made: each is met once.
         Some(unsafe { Removed::new(self.map, writer, storage, bucket) })
@@ -166,7 +166,7 @@ impl<K: Share, V: Share> Drop for Drain<'_, K, V> {
         while let Some(bucket) = self.buckets.next(storage.table) {
             // SAFETY: as in `next`.
             unsafe {
-                let Ok(writer) = (*self.map).record_removal(bucket) else {
+                let Ok(writer) = (*self.map).record_removal(storage, bucket) else {
                     return;
                 };
                 drop(Removed::new(self.map, writer, storage, bucket));

@@ -4,7 +4,7 @@ use super::{
     hash::hash_of,
     iter::{Drain, Iter, IterMut, Keys, Values, ValuesMut},
     removed::Removed,
-    storage::{self, FullBuckets, Pair, Storage},
+    storage::{self, FullBuckets, Pair, Room, Storage},
     table::{Found, buckets_for, capacity_of},
 };
 use crate::{
@@ -129,7 +129,7 @@ impl<K, V> HashMap<K, V> {
     #[inline(always)]
     pub(super) fn open(&mut self) -> Result<Writer> {
         // SAFETY: the map begins with its header, and is borrowed mutably.
-        unsafe { raw::open(&raw mut self.header.buffer, size_of::<Self>()) }
+        unsafe { raw::open::<{ size_of::<MapHeader>() }>(&raw mut self.header.buffer) }
     }
 
     /// Goes through the pairs, in arbitrary order.
@@ -210,10 +210,11 @@ impl<K: Share, V: Share> HashMap<K, V> {
         };
         while let Some(bucket) = buckets.next(storage.table) {
             let pair = storage.pair(bucket);
-            let writer = or_panic(self.record_removal(bucket));
-            // SAFETY: a full bucket of a map that is borrowed mutably, and recorded.
+            or_panic(self.record_value(bucket));
+            // SAFETY: a full bucket of a map that is borrowed mutably, whose value is recorded.
             let Pair { key, value } = unsafe { &mut *pair };
             if !keep(key, value) {
+                let writer = or_panic(self.record_removal(storage, bucket));
                 // SAFETY: recorded just now.
                 drop(unsafe { Removed::new(self, writer, storage, bucket) });
             }
@@ -239,10 +240,13 @@ impl<K: Share, V: Share> HashMap<K, V> {
 
     /// Records what a removal changes.
     #[inline(always)]
-    pub(super) fn record_removal(&mut self, bucket: usize) -> Result<Writer> {
+    pub(super) fn record_removal(
+        &mut self,
+        storage: Storage<K, V>,
+        bucket: usize,
+    ) -> Result<Writer> {
         let writer = self.open()?;
-        storage::record_pair::<K, V>(writer, &mut self.header, bucket)?;
-        storage::record_control::<K, V>(writer, &mut self.header, bucket)?;
+        storage::record_control(writer, &mut self.header, storage, bucket)?;
         Ok(writer)
     }
 
@@ -362,23 +366,18 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         K: Borrow<Q::Form>,
         S: Store<V>,
     {
-        let (writer, hash, found) = match self.place_for(key.form()) {
-            Ok(place) => place,
-            Err(error) => {
-                value.decline();
-                return Err(error);
-            }
-        };
-        match found {
-            Found::Free(bucket) => {
-                self.fill(writer, hash, bucket, key, value)?;
+        match self.place_for(key.form()) {
+            Ok(Place::Free(room)) => {
+                self.fill(room, key, value)?;
                 Ok(false)
             }
-            Found::Full(bucket) => {
-                // SAFETY: the map is opened, and has a full bucket.
-                let storage = unsafe { Storage::opened(writer, &self.header) };
+            Ok(Place::Full(storage, bucket)) => {
                 self.replace_value(storage, bucket, value)?;
                 Ok(true)
+            }
+            Err(error) => {
+                value.decline();
+                Err(error)
             }
         }
     }
@@ -396,23 +395,20 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         K: Borrow<Q::Form>,
         V: Copy,
     {
-        let (writer, hash, found) = self.place_for(key.form())?;
-        match found {
-            Found::Free(bucket) => {
-                self.fill(writer, hash, bucket, key, value)?;
+        match self.place_for(key.form())? {
+            Place::Free(room) => {
+                self.fill(room, key, value)?;
                 Ok(None)
             }
-            Found::Full(bucket) => {
-                // SAFETY: the map is opened, and has a full bucket.
-                let storage = unsafe { Storage::opened(writer, &self.header) };
+            Place::Full(storage, bucket) => {
                 Ok(Some(mem::replace(self.value_mut(storage, bucket)?, value)))
             }
         }
     }
 
-    /// Opens the map and finds a key's bucket, or a free one for it, whose control byte is recorded.
+    /// Opens the map and finds a key's bucket, or a free one for it, which is recorded.
     #[inline(always)]
-    fn place_for<Q>(&mut self, key: &Q) -> Result<(Writer, u64, Found)>
+    fn place_for<Q>(&mut self, key: &Q) -> Result<Place<K, V>>
     where
         Q: ?Sized + Hash + Eq,
         K: Borrow<Q>,
@@ -420,8 +416,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         let writer = self.open()?;
         let hash = hash_of(key, writer.hash_seed());
         if self.header.buffer.offset == 0 {
-            let bucket = self.free_bucket(writer, hash, None)?;
-            return Ok((writer, hash, Found::Free(bucket)));
+            return Ok(Place::Free(self.room_in_larger(writer, hash)?));
         }
         // SAFETY: the map is opened, and has a block.
         let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
@@ -429,75 +424,62 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
             // SAFETY: a bucket whose tag matches is full, and the map is borrowed.
             unsafe { storage.key(bucket) }.borrow() == key
         });
-        Ok(match found {
-            Found::Full(_) => (writer, hash, found),
+        match found {
+            Found::Full(bucket) => Ok(Place::Full(storage, bucket)),
             Found::Free(bucket) => {
-                let bucket = self.free_bucket(writer, hash, Some(bucket))?;
-                (writer, hash, Found::Free(bucket))
+                let room = Room::at(storage, bucket, hash);
+                Ok(Place::Free(self.recorded_room(writer, room)?))
             }
-        })
-    }
-
-    /// Makes sure that a new key can be put into its bucket, of which the control byte is recorded.
-    #[inline(always)]
-    fn free_bucket(&mut self, writer: Writer, hash: u64, found: Option<usize>) -> Result<usize> {
-        let mut found = found;
-        if self.header.growth_left == 0 {
-            found = found.filter(|&bucket| {
-                // SAFETY: the map is opened, and has a block.
-                !unsafe { Storage::<K, V>::opened(writer, &self.header) }
-                    .table
-                    .is_empty(bucket)
-            });
         }
-        let bucket = match found {
-            Some(bucket) => bucket,
-            None => {
-                storage::make_room::<K, V>(writer, &mut self.header, 1)?;
-                // SAFETY: the map is opened, and has a block now.
-                unsafe { Storage::<K, V>::opened(writer, &self.header) }
-                    .table
-                    .find_free(hash)
-            }
-        };
-        storage::record_control::<K, V>(writer, &mut self.header, bucket)?;
-        Ok(bucket)
     }
 
-    /// A free bucket for a key that is not there, recorded; opens the map.
-    pub(super) fn room_for(&mut self, hash: u64) -> Result<(Writer, usize)> {
+    /// Room for a key that is not there, recorded; opens the map.
+    #[inline]
+    pub(super) fn room_for(&mut self, hash: u64) -> Result<Room<K, V>> {
         let writer = self.open()?;
-        let mut found = None;
-        if self.header.buffer.offset != 0 {
-            // SAFETY: the map is opened, and has a block.
-            let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
-            found = Some(storage.table.find_free(hash));
+        if self.header.buffer.offset == 0 {
+            return self.room_in_larger(writer, hash);
         }
-        Ok((writer, self.free_bucket(writer, hash, found)?))
+        // SAFETY: the map is opened, and has a block.
+        let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
+        let bucket = storage.table.find_free(hash);
+        self.recorded_room(writer, Room::at(storage, bucket, hash))
     }
 
-    /// Makes a pair in a free bucket whose control byte is recorded. See the module on why its bytes
-    /// need no record.
+    /// Records a free bucket, or one of a larger table if this one is full.
+    #[inline(always)]
+    fn recorded_room(&mut self, writer: Writer, mut room: Room<K, V>) -> Result<Room<K, V>> {
+        if room.is_empty() && self.header.growth_left == 0 {
+            return self.room_in_larger(writer, room.hash);
+        }
+        room.record(writer, &mut self.header)?;
+        Ok(room)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn room_in_larger(&mut self, writer: Writer, hash: u64) -> Result<Room<K, V>> {
+        storage::make_room::<K, V>(writer, &mut self.header, 1)?;
+        // SAFETY: the map is opened, and has a block now: a fresh one, which needs no record.
+        let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
+        Ok(Room::at(storage, storage.table.find_free(hash), hash))
+    }
+
+    /// Makes a pair in a free bucket that is recorded.
     #[inline(always)]
     pub(super) fn fill<Q: Key<K>, S: Store<V>>(
         &mut self,
-        writer: Writer,
-        hash: u64,
-        bucket: usize,
+        room: Room<K, V>,
         key: Q,
         value: S,
     ) -> Result<*mut V> {
-        // SAFETY: the map is opened, and has a block.
-        let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
-        let pair = storage.pair(bucket);
         // SAFETY: a bucket that is free, in the arena; whatever happens to it does not matter until
         // its control byte says that it is full.
-        let value = unsafe { make_pair(pair, key, value)? };
-        let empty = u64::from(storage.table.is_empty(bucket));
+        let value = unsafe { make_pair(room.pair(), key, value)? };
         // SAFETY: the pair is complete, and the control byte recorded.
-        unsafe { storage.table.fill(bucket, hash) };
+        unsafe { room.mark_full() };
         self.header.len += 1;
-        self.header.growth_left -= empty;
+        self.header.growth_left -= u64::from(room.is_empty());
         Ok(value)
     }
 
@@ -512,9 +494,27 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
             return None;
         }
         let (storage, seed) = self.storage();
-        let hash = hash_of(key, seed);
-        let bucket = storage.table.find(hash, |bucket| {
-            // SAFETY: a bucket whose tag matches is full, and the map is borrowed.
+        // SAFETY: the map's table, which is borrowed.
+        unsafe { Self::find_in(storage, seed, key) }
+    }
+
+    /// The bucket of a key in a table.
+    ///
+    /// # Safety
+    ///
+    /// Nobody changes it meanwhile.
+    #[inline(always)]
+    unsafe fn find_in<Q>(
+        storage: Storage<K, V>,
+        seed: u64,
+        key: &Q,
+    ) -> Option<(Storage<K, V>, usize)>
+    where
+        Q: ?Sized + Hash + Eq,
+        K: Borrow<Q>,
+    {
+        let bucket = storage.table.find(hash_of(key, seed), |bucket| {
+            // SAFETY: a bucket whose tag matches is full, and stays so by contract.
             unsafe { storage.key(bucket) }.borrow() == key
         })?;
         Some((storage, bucket))
@@ -637,8 +637,21 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         Q: ?Sized + Hash + Eq,
         K: Borrow<Q>,
     {
-        let (storage, bucket) = self.find(key)?;
-        let writer = or_panic(self.record_removal(bucket));
+        let recorded = Writer::that_recorded(&self.header.buffer);
+        let (storage, bucket) = match recorded {
+            // SAFETY: the map is opened, and who is not empty has a block.
+            Some(writer) if !self.is_empty() => unsafe {
+                let storage = Storage::opened(writer, &self.header);
+                Self::find_in(storage, writer.hash_seed(), key)?
+            },
+            _ => self.find(key)?,
+        };
+        let writer = or_panic(match recorded {
+            Some(writer) => {
+                storage::record_control(writer, &mut self.header, storage, bucket).map(|()| writer)
+            }
+            None => self.record_removal(storage, bucket),
+        });
         // SAFETY: a full bucket, recorded.
         Some(unsafe { Removed::new(self, writer, storage, bucket) })
     }
@@ -706,6 +719,12 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         }
         Ok(())
     }
+}
+
+/// Where a key is, or where it is to be put.
+enum Place<K, V> {
+    Full(Storage<K, V>, usize),
+    Free(Room<K, V>),
 }
 
 /// Makes a pair in a place where there is none. Gives where its value is.

@@ -14,12 +14,17 @@
 //!
 //! # What a change records, and why that is enough
 //!
-//! The header is recorded once in a section, the old value of a control byte each time before it
-//! changes, and a *pair when it stops to be full*, or before it is handed out as `&mut`. A free
-//! pair is filled without a record: either it was free when the section began, and then its bytes
-//! do not matter after a death, since its control byte will say *free* again; or it was full then,
-//! and its bytes were recorded when it was removed. (So rule J3 holds without asking which one it
-//! is.) What lies in a block that was allocated in the section needs no record at all.
+//! The header is recorded once in a section, and a value before it is handed out as `&mut`. The old
+//! value of a control byte is recorded each time before it changes, in one word of the log; once
+//! these are as many words as the control bytes take, all of them are recorded, and no more.
+//!
+//! A pair that is removed needs no record: its bytes stay as they are, since dropping writes
+//! nothing to them, and a death only has to put the control byte back. It needs one when its bucket
+//! is *filled again in the same section*. Whether a free bucket was full when the section began its
+//! control byte tells ([`control`](self)); such a one is filled only if there is no other in its
+//! group. One that was free then is filled without a record: its bytes do not matter after a death,
+//! since its control byte will say *free* again (J3). What lies in a block that was allocated in the
+//! section needs no record at all.
 //!
 //! # The order of a change
 //!
@@ -29,8 +34,8 @@
 //!    and fail; what is half made is taken back then, and nothing has changed.
 //! 4. The control byte, the counts: nothing can fail any more.
 //!
-//! A removal is in the same order: the pair is recorded, the guard is handed out; when that is
-//! dropped, the control byte and the counts come first, then the pair is dropped where it lies.
+//! A removal is in the same order: the control byte is recorded, the guard is handed out; when that
+//! is dropped, the control byte and the counts come first, then the pair is dropped where it lies.
 
 mod control;
 mod entry;
@@ -45,7 +50,7 @@ mod traits;
 /// What a table looks like in memory, for those who read one without trusting it.
 pub(crate) mod stored {
     pub(crate) use super::{
-        control::{DELETED, EMPTY},
+        control::{EMPTY, is_empty, is_full},
         table::{FEWEST_BUCKETS, capacity_of, control_len},
     };
 }

@@ -1,6 +1,7 @@
 //! A pair on its way out.
 
 use super::{
+    control::Freed,
     map::{HashMap, or_panic},
     storage::{Pair, Storage},
 };
@@ -36,8 +37,8 @@ pub struct Removed<'a, K, V> {
 impl<'a, K, V> Removed<'a, K, V> {
     /// # Safety
     ///
-    /// The bucket of that map is full, its pair and its control byte are recorded in the open
-    /// section, and no other guard has it. While the guard lives, the map keeps its table.
+    /// The bucket of that map is full, its control byte is recorded in the open section, and no
+    /// other guard has it. While the guard lives, the map keeps its table.
     #[inline(always)]
     pub(super) unsafe fn new(
         map: *mut HashMap<K, V>,
@@ -83,7 +84,8 @@ impl<'a, K, V> Removed<'a, K, V> {
         // SAFETY: the control byte and the header are recorded, by the contract of `new`; nobody
         // else uses the header now.
         unsafe {
-            let emptied = self.storage.table.erase(self.bucket);
+            let freed = Freed::by((*self.header).buffer.stamp);
+            let emptied = self.storage.table.erase(self.bucket, freed);
             (*self.header).len -= 1;
             (*self.header).growth_left += u64::from(emptied);
         }
@@ -113,7 +115,7 @@ impl<K, V> Drop for Removed<'_, K, V> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.take_out().is_ok() {
-            // SAFETY: the pair is recorded, and not the map's any more.
+            // SAFETY: the pair is not the map's any more.
             unsafe { ptr::drop_in_place(self.pair()) };
         }
     }

@@ -1,6 +1,7 @@
 //! A table in its block: where the pairs lie, and how a larger one takes over.
 
 use super::{
+    control::{Freed, is_empty},
     hash::hash_of,
     table::{FEWEST_BUCKETS, Table, buckets_for, capacity_of, control_len},
 };
@@ -8,6 +9,7 @@ use crate::{
     collections::{raw, take_apart},
     error::{Error, Result},
     layout::{BufferHeader, MapHeader, marks},
+    mutant::{self, Mutant},
     section::Writer,
 };
 use std::{alloc::Layout, hash::Hash, marker::PhantomData, mem, ptr};
@@ -105,34 +107,123 @@ impl<K, V> Storage<K, V> {
     }
 }
 
+/// A free bucket, in which a key is to be put.
+pub(super) struct Room<K, V> {
+    storage: Storage<K, V>,
+    bucket: usize,
+    /// What its control byte says.
+    control: u8,
+    /// The key's hash.
+    pub(super) hash: u64,
+}
+
+impl<K, V> Room<K, V> {
+    #[inline(always)]
+    pub(super) fn at(storage: Storage<K, V>, bucket: usize, hash: u64) -> Self {
+        let control = storage.table.control(bucket);
+        Room {
+            storage,
+            bucket,
+            control,
+            hash,
+        }
+    }
+
+    /// Whether filling it uses up a bucket that is empty.
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        is_empty(self.control)
+    }
+
+    /// Records the control byte, and the pair if it may have been full when the section began: if
+    /// there is no other bucket in its group.
+    #[inline(always)]
+    pub(super) fn record(&mut self, writer: Writer, header: &mut MapHeader) -> Result {
+        if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 {
+            return Ok(());
+        }
+        if Freed::by(header.buffer.stamp).may_have(self.control) {
+            match self.storage.table.another_free(self.bucket, self.control) {
+                Some(bucket) => self.bucket = bucket,
+                None if size_of::<Pair<K, V>>() == 0 => {}
+                None if mutant::is(Mutant::FillUnrecorded) => {}
+                None => record_pair::<K, V>(writer, header, self.bucket)?,
+            }
+        }
+        record_control(writer, header, self.storage, self.bucket)
+    }
+
+    #[inline(always)]
+    pub(super) fn pair(&self) -> *mut Pair<K, V> {
+        self.storage.pair(self.bucket)
+    }
+
+    /// Says that the pair is there.
+    ///
+    /// # Safety
+    ///
+    /// It is complete, and the bucket is recorded.
+    #[inline(always)]
+    pub(super) unsafe fn mark_full(&self) {
+        // SAFETY: by contract.
+        unsafe { self.storage.table.fill(self.bucket, self.hash) };
+    }
+}
+
 /// Records the control byte of a bucket.
 #[inline(always)]
 pub(super) fn record_control<K, V>(
     writer: Writer,
     header: &mut MapHeader,
+    storage: Storage<K, V>,
     bucket: usize,
 ) -> Result {
-    let (at, whole) = (
-        control_at::<K, V>(header.mask as usize + 1),
-        whole::<K, V>(header),
-    );
-    raw::record_in_buffer(writer, &mut header.buffer, at + bucket, 1, whole)
+    let recorded = marks::FRESH | marks::WHOLE | marks::CONTROL;
+    if header.buffer.marks & recorded != 0 {
+        return Ok(());
+    }
+    // Once as much was recorded as there are control bytes, they are recorded together, and no more.
+    let most = storage.table.buckets().min(marks::COUNT as usize * 8);
+    if header.buffer.marks as usize * 8 >= most {
+        return record_all_control(writer, header, storage);
+    }
+    writer.record_byte(storage.table.control_at(bucket))?;
+    header.buffer.marks += 1;
+    Ok(())
 }
 
-/// Records the pair in a bucket.
-#[inline(always)]
-pub(super) fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
+#[cold]
+#[inline(never)]
+fn record_all_control<K, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    storage: Storage<K, V>,
+) -> Result {
+    let len = control_len(storage.table.buckets());
+    writer.record(storage.table.control_at(0), len)?;
+    header.buffer.marks |= marks::CONTROL;
+    Ok(())
+}
+
+/// Records the pair in a bucket of a block that is neither fresh nor recorded.
+#[inline(never)]
+fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
     let size = size_of::<Pair<K, V>>();
     let (from, whole) = (bucket * size, whole::<K, V>(header));
-    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
+    raw::record_some(writer, &mut header.buffer, from, size, whole)
 }
 
 /// Records the value in a bucket.
 #[inline(always)]
 pub(super) fn record_value<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
     let (from, size) = value_in::<K, V>(bucket);
+    if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 || size == 0 {
+        let base = start(writer, &header.buffer);
+        writer.forget_locks_in(base.wrapping_add(from), size);
+        return Ok(());
+    }
     let whole = whole::<K, V>(header);
-    raw::record_in_buffer(writer, &mut header.buffer, from, size, whole)
+    raw::record_some(writer, &mut header.buffer, from, size, whole)
 }
 
 /// Records the value in a bucket while others are handed out: never the whole block, which these

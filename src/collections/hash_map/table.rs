@@ -4,7 +4,7 @@
 //! distances, which reaches each group once. It ends at a group with an empty bucket: a key is never
 //! put beyond one, and a bucket becomes empty again only if its group has another empty one.
 
-use super::control::{DELETED, EMPTY, GROUP, Group, is_full, tag_of};
+use super::control::{Buckets, EMPTY, Freed, GROUP, Group, is_full, tag_of};
 
 /// The smallest table.
 pub(crate) const FEWEST_BUCKETS: usize = 4;
@@ -107,21 +107,21 @@ impl Table {
     }
 
     #[inline(always)]
-    fn control(self, bucket: usize) -> u8 {
-        debug_assert!(bucket <= self.mask);
+    pub(super) fn control(self, bucket: usize) -> u8 {
         // SAFETY: one of the control bytes.
-        unsafe { self.control.add(bucket).read() }
+        unsafe { self.control_at(bucket).read() }
+    }
+
+    /// Where a bucket's control byte lies.
+    #[inline(always)]
+    pub(super) fn control_at(self, bucket: usize) -> *mut u8 {
+        debug_assert!(bucket <= self.mask);
+        self.control.wrapping_add(bucket)
     }
 
     #[inline(always)]
     pub(super) fn is_full(self, bucket: usize) -> bool {
         is_full(self.control(bucket))
-    }
-
-    /// Whether filling this free bucket uses up one that is empty.
-    #[inline(always)]
-    pub(super) fn is_empty(self, bucket: usize) -> bool {
-        self.control(bucket) == EMPTY
     }
 
     /// The bucket whose key `is_it` recognises.
@@ -154,14 +154,13 @@ impl Table {
                     return Found::Full(probe.at + bucket);
                 }
             }
-            if free.is_none() {
-                free = group.free().first().map(|bucket| probe.at + bucket);
+            let free_here = group.free();
+            if group.empty().any() {
+                // What is empty is free.
+                let here = probe.at + free_here.0.trailing_zeros() as usize;
+                return Found::Free(free.unwrap_or(here));
             }
-            if let Some(bucket) = free
-                && group.empty().any()
-            {
-                return Found::Free(bucket);
-            }
+            free = free.or(free_here.first().map(|bucket| probe.at + bucket));
             probe.go_on(self.mask);
         }
     }
@@ -178,6 +177,20 @@ impl Table {
         }
     }
 
+    /// A free bucket in the group of this one that another section freed, or none. This one is free,
+    /// and `control` is its control byte.
+    ///
+    /// Of a group's free buckets either all are empty or none is: so the two are alike.
+    #[inline(always)]
+    pub(super) fn another_free(self, bucket: usize, control: u8) -> Option<usize> {
+        let at = bucket & !(GROUP - 1);
+        let group = self.group(at);
+        let others = Buckets(group.free().0 & !group.matching(control).0);
+        let other = others.first().map(|bucket| at + bucket);
+        // A small table's group has control bytes that stand for no bucket.
+        other.filter(|&bucket| bucket <= self.mask)
+    }
+
     /// Marks a bucket as full.
     ///
     /// # Safety
@@ -187,25 +200,22 @@ impl Table {
     pub(super) unsafe fn fill(self, bucket: usize, hash: u64) {
         debug_assert!(!self.is_full(bucket));
         // SAFETY: by contract; one of the control bytes.
-        unsafe { self.control.add(bucket).write(tag_of(hash)) };
+        unsafe { self.control_at(bucket).write(tag_of(hash)) };
     }
 
     /// Marks a full bucket as free. Says whether it is as good as never used.
+    /// `freed` tells of the open section.
     ///
     /// # Safety
     ///
     /// Its control byte may be written.
     #[inline(always)]
-    pub(super) unsafe fn erase(self, bucket: usize) -> bool {
+    pub(super) unsafe fn erase(self, bucket: usize, freed: Freed) -> bool {
         debug_assert!(self.is_full(bucket));
         // A search that came through this group while it had an empty bucket ended here.
         let empty = self.group(bucket / GROUP * GROUP).empty().any();
         // SAFETY: by contract; one of the control bytes.
-        unsafe {
-            self.control
-                .add(bucket)
-                .write(if empty { EMPTY } else { DELETED });
-        }
+        unsafe { self.control_at(bucket).write(freed.control(empty)) };
         empty
     }
 }

@@ -68,12 +68,14 @@ macro_rules! equal {
 equal!(str, &str, std::string::String, Cow<'_, str>);
 
 impl PartialOrd for String {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for String {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_str().cmp(other)
     }
@@ -88,30 +90,35 @@ impl Hash for String {
 }
 
 impl Borrow<str> for String {
+    #[inline]
     fn borrow(&self) -> &str {
         self
     }
 }
 
 impl AsRef<str> for String {
+    #[inline]
     fn as_ref(&self) -> &str {
         self
     }
 }
 
 impl AsRef<[u8]> for String {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self.as_bytes()
     }
 }
 
 impl AsRef<std::path::Path> for String {
+    #[inline]
     fn as_ref(&self) -> &std::path::Path {
         self.as_str().as_ref()
     }
 }
 
 impl AsRef<std::ffi::OsStr> for String {
+    #[inline]
     fn as_ref(&self) -> &std::ffi::OsStr {
         self.as_str().as_ref()
     }

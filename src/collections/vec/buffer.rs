@@ -38,7 +38,7 @@ impl<T: Share> Vec<T> {
     pub(super) fn open(&mut self) -> Result<Writer> {
         let header = &raw mut self.header;
         // SAFETY: the whole header of this vector, which is borrowed mutably.
-        unsafe { raw::open(header.cast(), size_of::<VecHeader>()) }
+        unsafe { raw::open::<{ size_of::<VecHeader>() }>(header.cast()) }
     }
 
     #[inline(always)]

@@ -52,6 +52,7 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
                     map.entry("other").or_default()?.push(7)
                 })
             }),
+            unit("replace all", replace_all),
             unit("retain", |arena| {
                 change(
                     arena,
@@ -149,6 +150,23 @@ fn take_a_value(arena: &Arena) -> Result {
         };
         let value = removed.take();
         map.insert("taken", value).map(drop)
+    })
+}
+
+/// Fills buckets that were full when the section began: first with others, then with the same.
+fn replace_all(arena: &Arena) -> Result {
+    change(arena, |map| {
+        let mut keys: Vec<_> = map.keys().map(|key| key.to_string()).collect();
+        keys.sort();
+        for key in &keys {
+            map.remove(key.as_str());
+            map.insert(format!("not {key}").as_str(), Shared::new())?;
+        }
+        for key in &keys {
+            map.remove(format!("not {key}").as_str());
+            map.entry(key.as_str()).or_default()?.push(5)?;
+        }
+        Ok(())
     })
 }
 

@@ -3,8 +3,12 @@
 //! | byte | the bucket |
 //! |---|---|
 //! | `0xxx_xxxx` | is full; the bits are the top seven of its key's hash |
-//! | `1111_1111` | is [`EMPTY`]: no search goes on beyond its group |
-//! | `1000_0000` | is [`DELETED`]: free too, but searches go on |
+//! | `11ss_ssss` | is *empty*: no search goes on beyond its group |
+//! | `10ss_ssss` | is *deleted*: free too, but searches go on |
+//!
+//! The bits `s` of a free bucket tell which section freed it, as far as six bits can: the open one
+//! did for certain *not* if they are not those of its stamp ([`Freed`]). A bucket that was never
+//! full is [`EMPTY`], with bits that no section has.
 //!
 //! A *group* is sixteen control bytes, and begins at a multiple of sixteen: so each bucket has one
 //! byte, which is recorded and written alone. (Tables that load groups at any position keep a copy
@@ -20,10 +24,13 @@ pub(super) use portable::Group;
 #[cfg(target_arch = "x86_64")]
 pub(super) use sse2::Group;
 
-/// A bucket that was free ever since the table was made, or is as if it had been.
+/// A bucket that was free ever since the table was made.
 pub(crate) const EMPTY: u8 = 0xff;
-/// A bucket that is free, in a group that was full once.
-pub(crate) const DELETED: u8 = 0x80;
+/// The least control byte of an empty bucket, and a bit that those of other free ones do not have.
+const EMPTIES: u8 = 0xc0;
+const EMPTY_BIT: u32 = 6;
+/// The least control byte of a free bucket.
+const FREE: u8 = 0x80;
 /// Control bytes in a group.
 pub(super) const GROUP: usize = 16;
 
@@ -35,8 +42,42 @@ pub(super) fn tag_of(hash: u64) -> u8 {
 
 /// Whether the control byte is that of a full bucket.
 #[inline(always)]
-pub(super) fn is_full(control: u8) -> bool {
+pub(crate) fn is_full(control: u8) -> bool {
     control & 0x80 == 0
+}
+
+/// Whether the control byte is that of an empty bucket.
+#[inline(always)]
+pub(crate) fn is_empty(control: u8) -> bool {
+    control >= EMPTIES
+}
+
+/// What the control bytes of buckets that a section frees say of it.
+#[derive(Clone, Copy)]
+pub(super) struct Freed(u8);
+
+impl Freed {
+    const BITS: u8 = 0x3f;
+
+    /// Of the section with that stamp.
+    #[inline(always)]
+    pub(super) fn by(stamp: u64) -> Self {
+        // All ones are for buckets that nobody freed.
+        Freed((stamp as u8 & Self::BITS).min(Self::BITS - 1))
+    }
+
+    /// The control byte of a bucket that is freed now.
+    #[inline(always)]
+    pub(super) fn control(self, empty: bool) -> u8 {
+        FREE | self.0 | u8::from(empty) << EMPTY_BIT
+    }
+
+    /// Whether the section may have freed the bucket. Not if it was free when the section began,
+    /// in most cases.
+    #[inline(always)]
+    pub(super) fn may_have(self, control: u8) -> bool {
+        !is_full(control) && control & Self::BITS == self.0
+    }
 }
 
 /// Some of the sixteen buckets of a group: iterates from the lowest.
@@ -69,11 +110,27 @@ impl Iterator for Buckets {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
-    use super::{DELETED, EMPTY, GROUP, is_full, portable, sse2};
+    use super::{EMPTY, Freed, GROUP, is_empty, is_full, portable, sse2};
     use proptest::prelude::*;
 
     fn control_byte() -> impl Strategy<Value = u8> {
-        prop_oneof![Just(EMPTY), Just(DELETED), 0u8..128, Just(0), Just(1)]
+        prop_oneof![Just(EMPTY), 0x80u8.., 0u8..128, Just(0), Just(1)]
+    }
+
+    #[test]
+    fn free_buckets_tell_who_freed_them() {
+        for stamp in 0..200 {
+            let (this, next) = (Freed::by(stamp), Freed::by(stamp + 2));
+            for empty in [false, true] {
+                let control = this.control(empty);
+                assert!(!is_full(control));
+                assert_eq!(is_empty(control), empty);
+                assert!(this.may_have(control));
+                assert!(!next.may_have(control));
+            }
+            assert!(!this.may_have(EMPTY));
+            assert!((0..128).all(|control| !this.may_have(control)));
+        }
     }
 
     proptest! {
@@ -94,7 +151,7 @@ mod tests {
             for bucket in 0..GROUP {
                 let is = |mask: super::Buckets| mask.0 >> bucket & 1 == 1;
                 prop_assert_eq!(is(b.matching(tag)), bytes[bucket] == tag);
-                prop_assert_eq!(is(b.empty()), bytes[bucket] == EMPTY);
+                prop_assert_eq!(is(b.empty()), is_empty(bytes[bucket]));
                 prop_assert_eq!(is(b.full()), is_full(bytes[bucket]));
                 prop_assert_eq!(is(b.free()), !is_full(bytes[bucket]));
             }

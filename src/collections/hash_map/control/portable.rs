@@ -1,6 +1,6 @@
 //! A group in two ordinary words, for every machine.
 
-use super::{Buckets, EMPTY};
+use super::Buckets;
 
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -33,7 +33,7 @@ impl Group {
     /// The empty ones.
     #[inline(always)]
     pub(in super::super) fn empty(self) -> Buckets {
-        self.matching(EMPTY)
+        self.gather(|word| word & word << 1 & HIGH)
     }
 
     /// The empty and the deleted ones.
