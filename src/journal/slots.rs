@@ -80,6 +80,7 @@ fn namespaces() -> u64 {
 }
 
 /// Slots that only recoverers use: when all others are dead, one of them can still recover.
+#[inline]
 pub(crate) fn reserved_slots(mapping: &Mapping) -> usize {
     (mapping.geometry().slots / 32).max(1)
 }

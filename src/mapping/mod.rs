@@ -235,6 +235,7 @@ impl Mapping {
     }
 
     /// How many slots were ever claimed.
+    #[inline]
     pub(crate) fn slots_high(&self) -> usize {
         (self.header().slots_high.load(Acquire) as usize).min(self.geometry.slots)
     }
