@@ -104,7 +104,7 @@ const CONTROLS: &[Control] = &[
         "scene: a slow reader",
         Some(Model::ReaderLooksOnce),
     ),
-    control("stamps_start_again", "step: a slot's second owner", None),
+    control("stamps_start_again", "scene: a slot's second owner", None),
     control(
         "no_doubt",
         "scene: a free that is repeated",

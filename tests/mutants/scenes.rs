@@ -39,6 +39,7 @@ pub(crate) fn run(which: &str) {
         "a successor at work" => successor_at_work(),
         "recoverers that are killed" => killed_recoverers(),
         "a holder that is killed" => killed_holder(),
+        "a slot's second owner" => second_owner(),
         _ => panic!("there is no scene {which}"),
     }
 }
@@ -429,6 +430,31 @@ fn killed_recoverers() {
 }
 
 /// Whether a thread of this process sleeps.
+/// J2: two threads that have a slot one behind the other change the same list, each in its first section;
+/// the second one dies in the midst of it.
+fn second_owner() {
+    type List = Mutex<Shared<u64>>;
+    let arena = small().in_memory().unwrap();
+    let elsewhere = |act: &(dyn Fn(&Mutex<Shared<u64>>) -> Option<Vec<u8>> + Sync)| {
+        let list = || arena.root::<List>("list").unwrap();
+        std::thread::scope(|scope| scope.spawn(|| act(&list())).join().unwrap())
+    };
+    elsewhere(&|_| None);
+    elsewhere(&|list| {
+        list.lock().unwrap().push(1).unwrap();
+        None
+    });
+    let image = elsewhere(&|list| {
+        let mut list = list.lock().unwrap();
+        list.push(2).unwrap();
+        Some(arena.image())
+    });
+    drop(arena);
+    let left = recovered(&small(), &image.expect("it was taken"));
+    let list = left.root::<List>("list").unwrap();
+    assert!(list.lock().unwrap().iter().eq(&[1]), "half of a section");
+}
+
 fn is_asleep(thread: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
     // Its name, in parentheses, comes before its state.
