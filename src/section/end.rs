@@ -220,7 +220,7 @@ impl Ctx {
         let Some(entered) = self.enter_alone() else {
             return false;
         };
-        super::writer::publish(self.mapping(), offset, class);
+        super::blocks::publish(self.mapping(), offset, class);
         self.flags.leave(entered);
         true
     }

@@ -2,9 +2,10 @@
 //!
 //! Each thread that writes in an arena has a [`Ctx`] there: its slot, its cache of blocks, the
 //! cursor into its log, the locks it holds. Containers reach it by their own address, through
-//! [`Writer`].
+//! [`Writer`]: which records (`record`), allocates and frees (`blocks`).
 
 mod attach;
+mod blocks;
 mod ctx;
 mod doom;
 mod end;
@@ -12,11 +13,13 @@ mod flags;
 mod held;
 mod nested;
 mod reads;
+mod record;
 mod undo;
 mod writer;
 
 pub(crate) use attach::{attach, attached, detach_current, leave_unused};
+pub(crate) use blocks::Allocated;
 pub(crate) use ctx::Ctx;
 pub(crate) use end::in_any_section;
 pub(crate) use held::{LockKind, Taken};
-pub(crate) use writer::{Allocated, Writer};
+pub(crate) use writer::Writer;

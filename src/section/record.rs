@@ -1,0 +1,319 @@
+//! The log of the open section, as its thread writes it: old bytes are recorded before they are
+//! overwritten, and each entry becomes valid by one store (J1).
+
+use super::{
+    Ctx, Writer,
+    ctx::{Body, HELD_BACK},
+};
+use crate::{
+    error::Result,
+    heap::classes::size_of_class,
+    layout::{Entry, EntryKind, MAX_RECORD, SEGMENTS},
+    mutant::{self, Mutant},
+    share::Share,
+};
+use std::{
+    alloc::Layout,
+    ptr,
+    sync::atomic::{Ordering::*, compiler_fence},
+};
+
+impl Writer {
+    /// Whether the bytes lie in the range that was recorded last: then they need no other record.
+    #[inline(always)]
+    pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {
+        let (from, to) = self.ctx().recorded;
+        place.addr() >= from && place.addr() + len <= to
+    }
+
+    /// Records `len` bytes at `place`: a death from here on puts them back.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot grow: nothing is changed then.
+    #[inline(always)]
+    pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
+        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
+        let ctx = self.ctx_mut();
+        if ctx.flags.is_plural() {
+            ctx.forget_locks_in(place.addr(), place.addr() + len);
+        }
+        let whole = len.next_multiple_of(8) + 8;
+        if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
+            return self.record_slow(place.cast(), len);
+        }
+        // SAFETY: there is room for the entry, and the caller names bytes of the arena.
+        unsafe { ctx.append_undo(place.cast(), len) };
+        ctx.recorded = (place.addr(), place.addr() + len);
+        Ok(())
+    }
+
+    /// Records one byte, in which no lock lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_byte(&self, place: *const u8) -> Result {
+        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
+        let ctx = self.ctx_mut();
+        if ctx.end == ctx.next {
+            return self.record_slow(place, 1);
+        }
+        // SAFETY: there is room for the entry, as they and segments are aligned to 8, and the caller
+        // names a byte of the arena.
+        unsafe { ctx.append_byte(place) };
+        Ok(())
+    }
+
+    /// Records values that are about to be lent as `&mut`: all but what is
+    /// [`Unlogged`](crate::share::Unlogged) in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_lent<T: Share>(&self, place: *const T, count: usize) -> Result {
+        if T::UNLOGGED {
+            return self.record_logged(place, count);
+        }
+        self.record(place, count * size_of::<T>())
+    }
+
+    #[cold]
+    fn record_logged<T: Share>(&self, place: *const T, count: usize) -> Result {
+        self.forget_locks_in(place, count * size_of::<T>());
+        let parts = crate::share::logged::<T>();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        for index in 0..count {
+            let value = place.wrapping_add(index).cast::<u8>();
+            for part in parts.iter() {
+                self.record(value.wrapping_add(part.start), part.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets locks in bytes that are moved or freed without a record (J4).
+    #[inline(always)]
+    pub(crate) fn forget_locks_in<T: ?Sized>(&self, place: *const T, len: usize) {
+        let ctx = self.ctx_mut();
+        if ctx.flags.is_plural() {
+            ctx.forget_locks_in(place.addr(), place.addr() + len);
+        }
+    }
+
+    /// Records in pieces that fill what room there is.
+    #[cold]
+    fn record_slow(&self, place: *const u8, len: usize) -> Result {
+        let mut done = 0;
+        while done < len {
+            let ctx = self.ctx_mut();
+            let room = ctx.end.addr() - ctx.next.addr();
+            if room < 72 {
+                self.grow_log(len - done + 8)?;
+                continue;
+            }
+            let piece = (len - done).min(MAX_RECORD).min((room - 8) & !7);
+            // SAFETY: there is room for the piece, which lies in the arena by contract.
+            unsafe { ctx.append_undo(place.add(done), piece) };
+            done += piece;
+        }
+        self.ctx_mut().recorded = (place.addr(), place.addr() + len);
+        Ok(())
+    }
+
+    /// Makes sure that the log has room for an entry of so many bytes.
+    pub(super) fn reserve_bytes(&self, bytes: usize) -> Result {
+        let ctx = self.ctx();
+        if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < bytes {
+            return self.grow_log(bytes);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the log has room for `entries` entries without long payloads.
+    #[inline(always)]
+    pub(crate) fn reserve(&self, entries: usize) -> Result {
+        let ctx = self.ctx();
+        if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < entries * 24 {
+            return self.grow_log(entries * 24);
+        }
+        Ok(())
+    }
+
+    /// Appends an entry with up to two words of payload, for which there is room.
+    #[inline(always)]
+    pub(super) fn append<const WORDS: usize>(
+        &self,
+        kind: EntryKind,
+        offset: u64,
+        payload: [u64; WORDS],
+    ) {
+        if !mutant::JOURNAL {
+            return;
+        }
+        let ctx = self.ctx_mut();
+        debug_assert!(ctx.end.addr() - ctx.next.addr() >= WORDS * 8 + 8);
+        let entry = Entry {
+            kind,
+            len: WORDS * 8,
+            offset,
+        };
+        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            ctx.next.cast::<[u64; WORDS]>().write(payload);
+            let behind = ctx.next.add(WORDS * 8).cast::<u64>();
+            behind.write(entry.encode());
+            ctx.make_valid(behind.add(1).cast());
+        }
+    }
+
+    /// Appends an entry with any number of words, for which there is room.
+    pub(super) fn append_words(&self, kind: EntryKind, offset: u64, payload: &[u64]) {
+        if !mutant::JOURNAL {
+            return;
+        }
+        let ctx = self.ctx_mut();
+        debug_assert!(ctx.end.addr() - ctx.next.addr() >= payload.len() * 8 + 8);
+        let entry = Entry {
+            kind,
+            len: payload.len() * 8,
+            offset,
+        };
+        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        unsafe {
+            let words = ctx.next.cast::<u64>();
+            ptr::copy_nonoverlapping(payload.as_ptr(), words, payload.len());
+            let behind = words.add(payload.len());
+            behind.write(entry.encode());
+            ctx.make_valid(behind.add(1).cast());
+        }
+    }
+
+    /// Gives the log another segment of at least `needed` bytes: a block that is never published.
+    #[cold]
+    fn grow_log(&self, needed: usize) -> Result {
+        let ctx = self.ctx_mut();
+        let number = (ctx.segment >> 56) as usize;
+        if number >= SEGMENTS {
+            return Err(ctx.mapping().full(needed));
+        }
+        let used = ctx.next.addr() - ctx.start.addr();
+        let (offset, size) = self.or_reclaim(|| self.ctx_mut().segment_block(number, needed))?;
+        let stored = &ctx.slot().segments[number];
+        stored.offset.store(offset, Relaxed);
+        stored.size.store(size as u64, Relaxed);
+        stored.before.store(used as u64, Relaxed);
+        compiler_fence(SeqCst);
+        let start = ctx.base().wrapping_add(offset as usize);
+        ctx.set_segment((number as u64 + 1) << 56, start, size);
+        ctx.make_valid(start);
+        Ok(())
+    }
+}
+
+impl Ctx {
+    /// Writes an undo entry at the cursor.
+    ///
+    /// # Safety
+    ///
+    /// There is room for it, and `place` names `len` bytes of the arena.
+    #[inline(always)]
+    unsafe fn append_undo(&mut self, place: *const u8, len: usize) {
+        let entry = Entry {
+            kind: EntryKind::Undo,
+            len,
+            offset: (place.addr() - self.base().addr()) as u64,
+        };
+        // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
+        // and so are entries.
+        unsafe {
+            ptr::copy_nonoverlapping(place, self.next, len);
+            let behind = self.next.add(len.next_multiple_of(8));
+            behind.cast::<u64>().write(entry.encode());
+            self.make_valid(behind.add(8));
+        }
+    }
+
+    /// The same for a byte.
+    ///
+    /// # Safety
+    ///
+    /// As [`append_undo`](Ctx::append_undo).
+    #[inline(always)]
+    unsafe fn append_byte(&mut self, place: *const u8) {
+        // SAFETY: by contract.
+        unsafe {
+            let entry = Entry {
+                kind: EntryKind::Byte,
+                len: usize::from(place.read()),
+                offset: (place.addr() - self.base().addr()) as u64,
+            };
+            self.next.cast::<u64>().write(entry.encode());
+            self.make_valid(self.next.add(8));
+        }
+    }
+
+    /// Makes everything up to the cursor's new place valid, by one store. What the section writes
+    /// comes later.
+    #[inline(always)]
+    fn make_valid(&mut self, next: *mut u8) {
+        self.next = next;
+        compiler_fence(SeqCst);
+        if mutant::is(Mutant::NoJournal) {
+            return;
+        }
+        self.slot().log.store(self.position().0, Release);
+        compiler_fence(SeqCst);
+    }
+
+    /// A block for the log's segment `number`: the one of an earlier section if it is long enough.
+    fn segment_block(&mut self, number: usize, needed: usize) -> Result<(u64, usize)> {
+        let needed = needed.next_multiple_of(8) + HELD_BACK;
+        let size = (8192usize << number).max(needed);
+        if let Some(&(offset, size)) = self.body().segments.get(number)
+            && size >= needed
+        {
+            return Ok((offset, size));
+        }
+        let (body, magazines, mapping) = self.parts();
+        let Body { cache, index, .. } = body;
+        let layout = Layout::from_size_align(size, 16).expect("a segment's size is sane");
+        let fresh = match cache.take(mapping, magazines, layout)? {
+            Some((offset, class)) => (offset, size_of_class(class)),
+            None => {
+                let count = mapping.slabs_for(size);
+                let head = mapping.claim_run(count, *index)?;
+                mapping
+                    .bitmaps(head)
+                    .bits
+                    .span_slabs
+                    .store(count as u64, Relaxed);
+                (
+                    mapping.slab_at(head),
+                    count << mapping.geometry().slab_shift,
+                )
+            }
+        };
+        self.drop_segments(number);
+        self.body_mut().segments.push(fresh);
+        Ok(fresh)
+    }
+
+    /// Puts the blocks of segments back, from number `keep` on.
+    pub(super) fn drop_segments(&mut self, keep: usize) {
+        while self.body().segments.len() > keep {
+            let Some((offset, _)) = self.body_mut().segments.pop() else {
+                return;
+            };
+            self.put_back(offset);
+        }
+    }
+}
