@@ -108,10 +108,16 @@ impl Flags {
         self.get() & !OTHERS == SINGLE | 1
     }
 
-    /// Begins the section of a single lock in the only context.
+    /// Whether nothing is open here, but there are other contexts.
+    #[inline(always)]
+    pub(super) fn are_of_others_only(&self) -> bool {
+        self.get() == OTHERS
+    }
+
+    /// Begins the section of a single lock where nothing is open.
     #[inline(always)]
     pub(super) fn begin_single(&self) {
-        self.put(SINGLE | 1);
+        self.put(self.get() | SINGLE | 1);
     }
 
     /// Ends the section of a single lock; or begins one where more is going on.

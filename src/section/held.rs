@@ -9,6 +9,7 @@ use crate::{
 use std::{
     any::TypeId,
     panic::Location,
+    ptr::NonNull,
     sync::atomic::{Ordering::*, compiler_fence},
     thread,
 };
@@ -116,8 +117,15 @@ impl Ctx {
         self.held().any(|held| held.word == word && held.in_panic)
     }
 
-    /// Takes a lock that is free where the thread has no section, and one context only, and does not
-    /// panic.
+    /// Whether nothing is open here nor in the thread's other contexts.
+    #[inline(never)]
+    fn is_only_open(&self) -> bool {
+        // SAFETY: C1.
+        let is_open = |ctx: NonNull<Ctx>| unsafe { ctx.as_ref() }.in_section();
+        self.flags.are_of_others_only() && !Ctx::all().any(is_open)
+    }
+
+    /// Takes a lock that is free where the thread has no section, in no arena, and does not panic.
     ///
     /// It is noted before it is taken: from there on a signal handler finds a section.
     #[inline(always)]
@@ -127,7 +135,7 @@ impl Ctx {
         kind: &'static LockKind,
         at: &'static Location<'static>,
     ) -> bool {
-        if !self.flags.are_clear() || thread::panicking() {
+        if !self.flags.are_clear() && !self.is_only_open() || thread::panicking() {
             return false;
         }
         self.note_single(word, kind, at);
