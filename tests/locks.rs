@@ -185,6 +185,75 @@ fn commit_keeps_the_first_part() {
     assert_eq!(*world.a.lock().unwrap(), 1);
 }
 
+/// Writes under a lock when it is dropped.
+struct WritesLate<'r>(&'r Root<Mutex<u64>>);
+
+impl Drop for WritesLate<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+#[test]
+fn a_lock_that_is_taken_in_a_panic_is_not_poisoned() {
+    let arena = Arena::in_memory().unwrap();
+    let number = arena.root::<Mutex<u64>>("number").unwrap();
+    let panic_with = |also: &dyn Fn()| {
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _late = WritesLate(&number);
+            also();
+            panic!("on purpose");
+        }));
+        assert!(caught.is_err());
+    };
+    panic_with(&|| {});
+    assert_eq!(*number.lock().unwrap(), 1);
+    // Also where the thread works with other arenas, and in a scope that the panic ends.
+    let other = Arena::in_memory().unwrap();
+    let elsewhere = other.root::<Mutex<u64>>("number").unwrap();
+    panic_with(&|| *elsewhere.lock().unwrap() += 1);
+    assert_eq!(*number.lock().unwrap(), 2);
+    arena
+        .section(|| {
+            panic_with(&|| {});
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(*number.lock().unwrap(), 3);
+    assert_eq!(*elsewhere.lock().unwrap(), 1);
+    // The next one is poisoned again by a panic of its own.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        *number.lock().unwrap() = 9;
+        let mut guard = number.lock().unwrap();
+        *guard = 10;
+        panic!("on purpose");
+    }));
+    assert!(caught.is_err());
+    assert!(matches!(number.lock(), Err(Error::Poisoned)));
+    assert!(arena.check().is_clean() && other.check().is_clean());
+}
+
+#[test]
+fn a_thread_has_sections_in_several_arenas_by_turns() {
+    let arenas = [(); 3].map(|()| Arena::in_memory().unwrap());
+    let numbers = arenas
+        .each_ref()
+        .map(|arena| arena.root::<Mutex<u64>>("number").unwrap());
+    for round in 0..100 {
+        for (at, number) in numbers.iter().enumerate() {
+            let mut guard = number.lock().unwrap();
+            *guard += 1;
+            let another = &numbers[(at + 1 + round % 2) % 3];
+            assert!(matches!(another.lock(), Err(Error::OtherArena)));
+            assert!(matches!(number.lock(), Err(Error::WouldDeadlock)));
+        }
+    }
+    for (number, arena) in numbers.iter().zip(&arenas) {
+        assert_eq!(*number.lock().unwrap(), 100);
+        assert!(arena.check().is_clean());
+    }
+}
+
 #[test]
 fn a_panic_poisons_what_was_written() {
     let (arena, world) = world();
