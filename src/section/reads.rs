@@ -14,7 +14,6 @@ use crate::{
 use std::{
     fmt::Write,
     panic::Location,
-    ptr::NonNull,
     sync::atomic::{Ordering::*, compiler_fence},
 };
 
@@ -116,7 +115,7 @@ impl Ctx {
     /// Takes a read lock that no writer has, where the thread has no unit that may have several locks.
     #[inline(always)]
     pub(crate) fn read_first(&mut self, word: &LockWord, at: &'static Location<'static>) -> bool {
-        if self.flags.are_busy_or_plural_or_others() {
+        if self.flags.are_busy_or_plural_or_others() && !self.is_free_to_read() {
             return false;
         }
         if self.reads.state != 0 {
@@ -222,15 +221,25 @@ impl Ctx {
         if self.transaction {
             return Err(Error::InTransaction);
         }
-        let retains_elsewhere = |other: NonNull<Ctx>| {
-            // SAFETY: C1.
-            let is_unit = unsafe { other.as_ref() }.flags.is_plural();
-            !std::ptr::eq(other.as_ptr(), self) && is_unit
-        };
-        if self.flags.has_others() && Ctx::all().any(retains_elsewhere) {
+        if self.flags.has_others() && self.retains_elsewhere() {
             return Err(Error::OtherArena);
         }
         Ok(())
+    }
+
+    /// The same question as that of the fast path, where there are other contexts.
+    #[inline(never)]
+    fn is_free_to_read(&self) -> bool {
+        !self.flags.are_busy_or_plural() && !self.retains_elsewhere()
+    }
+
+    /// Whether the thread has a unit in another arena that retains its locks.
+    fn retains_elsewhere(&self) -> bool {
+        Ctx::all().any(|other| {
+            // SAFETY: C1.
+            let is_unit = unsafe { other.as_ref() }.flags.is_plural();
+            !std::ptr::eq(other.as_ptr(), self) && is_unit
+        })
     }
 
     /// May this thread take a lock to write, as far as its own read locks go? Says whether it has the
