@@ -433,26 +433,25 @@ fn killed_recoverers() {
 /// J2: two threads that have a slot one behind the other change the same list, each in its first section;
 /// the second one dies in the midst of it.
 fn second_owner() {
-    type List = Mutex<Shared<u64>>;
     let arena = small().in_memory().unwrap();
-    let elsewhere = |act: &(dyn Fn(&Mutex<Shared<u64>>) -> Option<Vec<u8>> + Sync)| {
-        let list = || arena.root::<List>("list").unwrap();
-        std::thread::scope(|scope| scope.spawn(|| act(&list())).join().unwrap())
-    };
-    elsewhere(&|_| None);
-    elsewhere(&|list| {
-        list.lock().unwrap().push(1).unwrap();
-        None
-    });
-    let image = elsewhere(&|list| {
+    with_the_list(&arena, |_| ());
+    with_the_list(&arena, |list| list.lock().unwrap().push(1).unwrap());
+    let image = with_the_list(&arena, |list| {
         let mut list = list.lock().unwrap();
         list.push(2).unwrap();
-        Some(arena.image())
+        arena.image()
     });
     drop(arena);
-    let left = recovered(&small(), &image.expect("it was taken"));
-    let list = left.root::<List>("list").unwrap();
-    assert!(list.lock().unwrap().iter().eq(&[1]), "half of a section");
+    let left = recovered(&small(), &image);
+    with_the_list(&left, |list| {
+        assert!(list.lock().unwrap().iter().eq(&[1]), "half of a section");
+    });
+}
+
+/// Calls `act` in a thread that ends, so that its slot is free again.
+fn with_the_list<R: Send>(arena: &Arena, act: impl FnOnce(&Mutex<Shared<u64>>) -> R + Send) -> R {
+    let act = || act(&arena.root("list").unwrap());
+    std::thread::scope(|scope| scope.spawn(act).join().unwrap())
 }
 
 fn is_asleep(thread: i32) -> bool {
