@@ -138,8 +138,10 @@ impl Ctx {
         if !self.flags.are_clear() && !self.is_only_open() || thread::panicking() {
             return false;
         }
-        self.note_single(word, kind, at);
+        // First, so that a handler does not note a lock of its own where this one's is noted.
         self.flags.begin_single();
+        compiler_fence(SeqCst);
+        self.note_single(word, kind, at);
         compiler_fence(SeqCst);
         let taken = word
             .0
