@@ -5,6 +5,19 @@ use std::{fmt, io, path::PathBuf};
 /// The result of everything in sharena that can fail.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
+/// What slow paths return to fast ones: small enough for registers. An [`Error`] is not: where a call
+/// may return one, the fast path, too, would put its result together in memory.
+pub(crate) type Rare<T = ()> = std::result::Result<T, Box<Error>>;
+
+/// The error as users get it.
+#[inline(always)]
+pub(crate) fn unbox<T>(result: Rare<T>) -> Result<T> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => Err(*error),
+    }
+}
+
 /// Why an operation on an arena could not be done.
 ///
 /// A full arena, a full disk, a foreign file, another type, another version and a dead peer are

@@ -6,7 +6,7 @@
 //! once the buffer is fresh (allocated in this section), or was recorded whole.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     layout::{BufferHeader, marks},
     mapping,
     section::{self, Ctx, Writer},
@@ -27,18 +27,24 @@ use std::ptr::NonNull;
 #[inline(always)]
 pub(crate) unsafe fn open<const SIZE: usize>(header: *mut BufferHeader) -> Result<Writer> {
     // SAFETY: by contract.
-    if let Some(writer) = Writer::that_recorded(unsafe { &*header }) {
+    let stored = unsafe { &mut *header };
+    if let Some(writer) = Writer::that_recorded(stored) {
+        return Ok(writer);
+    }
+    if let Some(writer) = Writer::that_just_recorded(stored, SIZE) {
+        stored.stamp = writer.stamp();
+        stored.marks = 0;
         return Ok(writer);
     }
     // SAFETY: by contract.
-    unsafe { open_slow::<SIZE>(header) }
+    unbox(unsafe { open_slow::<SIZE>(header) })
 }
 
 /// # Safety
 ///
 /// As [`open`].
 #[inline(never)]
-unsafe fn open_slow<const SIZE: usize>(header: *mut BufferHeader) -> Result<Writer> {
+unsafe fn open_slow<const SIZE: usize>(header: *mut BufferHeader) -> Rare<Writer> {
     let writer = Writer::at(header)?;
     // SAFETY: by contract.
     let stored = unsafe { &mut *header };
@@ -47,7 +53,7 @@ unsafe fn open_slow<const SIZE: usize>(header: *mut BufferHeader) -> Result<Writ
         return Ok(writer);
     }
     if stored.arena != arena && stored.offset != 0 {
-        return Err(Error::OtherArena);
+        return Err(Error::OtherArena.into());
     }
     if !writer.just_recorded(header, SIZE) {
         writer.record(header, SIZE)?;
@@ -73,7 +79,7 @@ pub(crate) fn record_in_buffer(
         writer.forget_locks_in(base.wrapping_add(from), len);
         return Ok(());
     }
-    record_some_of(writer, header, from, len, whole)
+    unbox(record_some_of(writer, header, from, len, whole))
 }
 
 /// For lengths that are not known when it is compiled.
@@ -84,30 +90,38 @@ fn record_some_of(
     from: usize,
     len: usize,
     whole: usize,
-) -> Result {
-    record_some(writer, header, from, len, whole)
+) -> Rare {
+    Ok(record_some(writer, header, from, len, whole / 8, || whole)?)
 }
 
 /// Records what was not recorded yet: for lengths that are known when it is compiled.
+///
+/// Once as much was recorded in pieces as the buffer has words, it is recorded `whole`, and no more:
+/// so a long section's log is bounded by the old data it touches.
 #[inline(always)]
 pub(crate) fn record_some(
     writer: Writer,
     header: &mut BufferHeader,
     from: usize,
     len: usize,
-    whole: usize,
+    words: usize,
+    whole: impl FnOnce() -> usize,
 ) -> Result {
     let base = writer.base().wrapping_add(header.offset as usize);
     let counted = counted_with(header, len);
-    // Once as much was recorded in pieces as the buffer holds, it is recorded whole, and no more:
-    // so a long section's log is bounded by the old data it touches.
-    if counted as usize * 8 > whole {
-        writer.record(base.cast_const(), whole)?;
-        header.marks = marks::WHOLE;
-        return Ok(());
+    if counted as usize > words {
+        return unbox(record_rest(writer, header, base, whole()));
     }
     writer.record(base.wrapping_add(from).cast_const(), len)?;
     set_counted(header, counted);
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn record_rest(writer: Writer, header: &mut BufferHeader, base: *const u8, whole: usize) -> Rare {
+    writer.record(base, whole)?;
+    header.marks = marks::WHOLE;
     Ok(())
 }
 
@@ -179,52 +193,26 @@ pub(crate) fn free_buffer(writer: Writer, header: &mut BufferHeader) -> Result {
 /// If the container does not lie in the arena that its buffer is in.
 #[inline(always)]
 pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
-    if let Some((buffer, _)) = buffer_of_last(header) {
-        return buffer;
-    }
-    match mapping::locate(header) {
-        Some(located) if located.arena == header.arena => {
-            // SAFETY: inside the mapping: an arena written by programs that keep the contract of
-            // `Share` has only offsets of its own blocks in its containers.
-            unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) }
-        }
-        _ => outside(header),
-    }
+    buffer_and_seed(header).0
 }
 
 /// The same, and what the hash tables of that arena hash with.
+///
+/// Reads only, and the compiler knows: so this moves out of loops that only read.
 ///
 /// # Panics
 ///
 /// As [`buffer`].
 #[inline(always)]
 pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
-    if let Some(found) = buffer_of_last(header) {
-        return found;
-    }
-    match mapping::locate(header) {
-        Some(located) if located.arena == header.arena => {
-            // SAFETY: as for `buffer`.
-            let buffer =
-                unsafe { NonNull::new_unchecked(located.base.add(header.offset as usize)) };
-            (buffer, located.seed)
-        }
-        _ => outside(header),
-    }
-}
-
-/// The same in the arena whose context the thread used last: the fast path.
-#[inline(always)]
-fn buffer_of_last(header: &BufferHeader) -> Option<(NonNull<u8>, u64)> {
-    let ctx = Ctx::find_last(header)?;
-    // SAFETY: C1; the reference ends with this function.
-    let own = unsafe { ctx.as_ref() };
-    if own.arena() != header.arena {
-        return None;
-    }
-    // SAFETY: as for `buffer`.
-    let buffer = unsafe { NonNull::new_unchecked(own.base().add(header.offset as usize)) };
-    Some((buffer, own.hash_seed()))
+    let Some((base, seed)) = Ctx::here(header).or_else(|| mapping::base_of(header, header.arena))
+    else {
+        outside(header);
+    };
+    // SAFETY: inside the mapping: an arena written by programs that keep the contract of `Share` has
+    // only offsets of its own blocks in its containers.
+    let buffer = unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) };
+    (buffer, seed)
 }
 
 #[cold]

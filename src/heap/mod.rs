@@ -48,6 +48,14 @@ impl Mapping {
         }
     }
 
+    /// The bytes of what was allocated at `offset` just now.
+    pub(crate) fn size_of_allocated(&self, offset: u64) -> usize {
+        match self.block_at(offset) {
+            Some((block, _)) => classes::size_of_class(block.class),
+            None => self.span_slabs(self.slab_of(offset)) << self.geometry().slab_shift,
+        }
+    }
+
     /// The small block that begins at `offset`; allocated or not.
     #[inline(always)]
     pub(crate) fn block_at(&self, offset: u64) -> Option<(Block, SlabState)> {

@@ -25,16 +25,16 @@ use std::{
 /// Arenas that a process can have mapped at a time.
 const LIMIT: usize = 128;
 
-struct Entry {
+pub(super) struct Entry {
     /// 0 while the entry is not in use.
-    start: AtomicUsize,
-    len: AtomicUsize,
-    arena: AtomicU32,
-    seed: AtomicU64,
+    pub(super) start: AtomicUsize,
+    pub(super) len: AtomicUsize,
+    pub(super) arena: AtomicU32,
+    pub(super) seed: AtomicU64,
     mapping: AtomicPtr<Mapping>,
 }
 
-static TABLE: [Entry; LIMIT] = [const {
+pub(super) static TABLE: [Entry; LIMIT] = [const {
     Entry {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),

@@ -3,7 +3,7 @@
 
 use super::{Ctx, Writer, ctx::Deferred};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     heap::{Allocation, classes::size_of_class},
     layout::{EntryKind, SlabKind, SlabState},
     mapping::Mapping,
@@ -32,40 +32,50 @@ impl Writer {
     #[inline]
     pub(crate) fn alloc(&self, layout: Layout) -> Result<Allocated> {
         self.reserve(1)?;
-        let ctx = self.ctx_mut();
-        let taken = match ctx.take(layout) {
-            Ok(taken) => taken,
-            Err(_) => self.or_reclaim(|| self.ctx_mut().take(layout))?,
-        };
-        match taken {
+        match self.ctx_mut().take_at_hand(layout) {
             Some((offset, class)) => {
-                if mutant::is(Mutant::PublishFirst) {
-                    publish(self.mapping(), offset, class);
-                }
-                self.append(EntryKind::Alloc, offset, []);
-                publish(self.mapping(), offset, class);
-                Ok(Allocated {
-                    offset,
-                    size: size_of_class(class),
-                })
+                self.publish_taken(offset, class);
+                let size = size_of_class(class);
+                Ok(Allocated { offset, size })
             }
-            None => self.alloc_span(layout),
+            None => {
+                let offset = unbox(self.alloc_slow(layout))?;
+                let size = self.mapping().size_of_allocated(offset);
+                Ok(Allocated { offset, size })
+            }
         }
     }
 
+    #[inline(always)]
+    fn publish_taken(&self, offset: u64, class: usize) {
+        if mutant::is(Mutant::PublishFirst) {
+            publish(self.mapping(), offset, class);
+        }
+        self.append(EntryKind::Alloc, offset, []);
+        publish(self.mapping(), offset, class);
+    }
+
+    /// A block that is not at hand: gives its offset.
     #[cold]
-    fn alloc_span(&self, layout: Layout) -> Result<Allocated> {
+    #[inline(never)]
+    fn alloc_slow(&self, layout: Layout) -> Rare<u64> {
+        match self.or_reclaim(|| self.ctx_mut().take(layout))? {
+            Some((offset, class)) => {
+                self.publish_taken(offset, class);
+                Ok(offset)
+            }
+            None => Ok(self.alloc_span(layout)?),
+        }
+    }
+
+    fn alloc_span(&self, layout: Layout) -> Result<u64> {
         let mapping = self.mapping();
-        let slab = mapping.geometry().slab();
         let (head, count) = self.or_reclaim(|| self.ctx().claim_span(layout))?;
         let offset = mapping.slab_at(head);
         let claimed = u64::from(mapping.state(head).generation());
         self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
         mapping.publish_span(head, count, layout.size());
-        Ok(Allocated {
-            offset,
-            size: count * slab,
-        })
+        Ok(offset)
     }
 
     /// Publishes a block that was reserved: from here it belongs to the section. It is of `class`, or
@@ -116,7 +126,7 @@ impl Writer {
     #[inline]
     pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
         let Some((block, state)) = self.mapping().block_at(offset) else {
-            return self.free_span(offset);
+            return unbox(self.free_span(offset));
         };
         if !self.mapping().is_allocated(block) {
             return Err(Error::DoubleFree { offset });
@@ -180,7 +190,7 @@ impl Writer {
 
     #[cold]
     #[inline(never)]
-    fn free_span(&self, offset: u64) -> Result {
+    fn free_span(&self, offset: u64) -> Rare {
         match self.mapping().find(offset)? {
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
                 self.reserve(1)?;
@@ -188,7 +198,7 @@ impl Writer {
                 self.defer(offset, state);
                 Ok(())
             }
-            _ => Err(Error::DoubleFree { offset }),
+            _ => Err(Error::DoubleFree { offset }.into()),
         }
     }
 
@@ -261,15 +271,6 @@ pub(super) fn publish(mapping: &Mapping, offset: u64, class: usize) {
 }
 
 impl Ctx {
-    /// Takes an unpublished block, or `None` where only a span will do.
-    #[inline(always)]
-    pub(crate) fn take(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
-        match self.take_at_hand(layout) {
-            Some(taken) => Ok(Some(taken)),
-            None => self.take_slow(layout),
-        }
-    }
-
     /// A block out of a magazine.
     #[inline(always)]
     pub(crate) fn take_at_hand(&mut self, layout: Layout) -> Option<(u64, usize)> {
@@ -289,9 +290,8 @@ impl Ctx {
         taken
     }
 
-    #[cold]
-    #[inline(never)]
-    fn take_slow(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
+    /// Takes an unpublished block, or `None` where only a span will do.
+    fn take(&mut self, layout: Layout) -> Result<Option<(u64, usize)>> {
         let (body, magazines, mapping) = self.parts();
         body.cache.take(mapping, magazines, layout)
     }
@@ -329,7 +329,7 @@ impl Ctx {
     }
 
     fn try_reserve(&mut self, layout: Layout) -> Result<(u64, Option<usize>)> {
-        match self.take_slow(layout)? {
+        match self.take(layout)? {
             Some((offset, class)) => Ok((offset, Some(class))),
             None => {
                 let (head, _) = self.claim_span(layout)?;

@@ -1,12 +1,13 @@
 //! What a thread keeps about itself and one arena, in pages that a fork wipes.
 //!
 //! In a forked child the context is all zeroes: its range is empty, so no address lies in it, and
-//! the child attaches anew. So one comparison serves to find the arena and to notice a fork.
+//! the child attaches anew.
 
 use super::{
     doom::Dooms,
     flags::Flags,
     held::{Held, LockKind},
+    here::Here,
     reads::Reads,
 };
 use crate::{
@@ -31,10 +32,8 @@ use std::{
 /// A thread's context in one arena. Only its own thread uses it.
 #[repr(C)]
 pub(crate) struct Ctx {
-    /// The mapping's base; null after a fork.
-    base: *mut u8,
-    /// The mapping's length; 0 after a fork, so that no address lies in it.
-    len: usize,
+    /// The arena's range; empty after a fork.
+    pub(super) here: Here,
     /// What lock words say while this thread holds them.
     pub(super) tag: u64,
     /// The open section's stamp; 0 until it records something.
@@ -78,9 +77,6 @@ pub(crate) struct Ctx {
     slot: *const Slot,
     /// The slot's number.
     index: usize,
-    /// What containers know the arena by, and what its hash tables hash with.
-    arena: u32,
-    seed: u64,
     body: *mut Body,
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
@@ -129,9 +125,7 @@ pub(super) struct Deferred {
 }
 
 thread_local! {
-    /// The context used last.
-    static CURRENT: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
-    /// The first of all.
+    /// The thread's first context.
     static FIRST: Cell<*mut Ctx> = const { Cell::new(ptr::null_mut()) };
 }
 
@@ -140,52 +134,6 @@ thread_local! {
 pub(super) const HELD_BACK: usize = 512;
 
 impl Ctx {
-    /// The calling thread's context of the arena in which `place` lies, if it has one.
-    #[inline(always)]
-    pub(crate) fn find<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
-        let current = NonNull::new(CURRENT.get())?;
-        // SAFETY: contexts are unlinked from the thread's list before they are unmapped (C1).
-        if unsafe { current.as_ref() }.covers(place.addr()) {
-            return Some(current);
-        }
-        Self::find_slow(place.addr())
-    }
-
-    /// The same, but only if it is the context used last.
-    #[inline(always)]
-    pub(crate) fn find_last<T: ?Sized>(place: *const T) -> Option<NonNull<Ctx>> {
-        let current = NonNull::new(CURRENT.get())?;
-        // SAFETY: C1.
-        unsafe { current.as_ref() }
-            .covers(place.addr())
-            .then_some(current)
-    }
-
-    /// The calling thread's context of the arena, but only if it is the one used last.
-    #[inline(always)]
-    pub(crate) fn last_of(mapping: &Mapping) -> Option<NonNull<Ctx>> {
-        let current = NonNull::new(CURRENT.get())?;
-        // SAFETY: C1; a wiped context has no mapping (C3).
-        std::ptr::eq(unsafe { current.as_ref() }.mapping, mapping).then_some(current)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn find_slow(address: usize) -> Option<NonNull<Ctx>> {
-        Self::drop_inherited();
-        let found = Self::all().find(|ctx| {
-            // SAFETY: C1.
-            unsafe { ctx.as_ref() }.covers(address)
-        })?;
-        CURRENT.set(found.as_ptr());
-        Some(found)
-    }
-
-    #[inline(always)]
-    fn covers(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base.addr()) < self.len
-    }
-
     /// The calling thread's contexts.
     pub(crate) fn all() -> impl Iterator<Item = NonNull<Ctx>> {
         let mut next = FIRST.get();
@@ -210,16 +158,16 @@ impl Ctx {
     pub(super) fn drop_inherited() {
         let first = FIRST.get();
         // SAFETY: C1; a context of this process always has a range.
-        if !first.is_null() && unsafe { (*first).len } == 0 {
+        if !first.is_null() && unsafe { (*first).here.len } == 0 {
             FIRST.set(ptr::null_mut());
-            CURRENT.set(ptr::null_mut());
+            Self::set_current(None);
         }
     }
 
     /// Whether the context is this process's, and not a wiped one of its parent.
     #[inline(always)]
     pub(crate) fn is_own(&self) -> bool {
-        self.len != 0
+        self.here.len != 0
     }
 
     /// Memory for a context: before there is anything that would have to be given back.
@@ -254,25 +202,25 @@ impl Ctx {
         // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
         // `Ctx`, and only this thread knows of it.
         let this = unsafe { &mut *ctx };
-        this.base = body.mapping.base();
+        this.here.base = body.mapping.base();
         this.tag = tag.0;
         this.mapping = Arc::as_ptr(&body.mapping);
         this.slot = slot;
         this.index = index;
-        this.arena = body.mapping.arena();
-        this.seed = body.mapping.hash_seed();
+        this.here.arena = body.mapping.arena();
+        this.here.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
         this.reads.set_up(&body.mapping.readers(index + 1)[index]);
-        this.len = body.mapping.len();
+        this.here.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
         this.inline = (&raw const this.slot().inline).cast::<u8>().cast_mut();
         this.rewind();
         FIRST.set(ctx);
-        CURRENT.set(ctx);
+        let ctx = NonNull::new(ctx);
+        Self::set_current(ctx);
         Self::tell_all();
-        // SAFETY: not null.
-        unsafe { NonNull::new_unchecked(ctx) }
+        ctx.expect("pages do not lie at address 0")
     }
 
     /// Takes a context off the thread's list. Its memory goes with the body.
@@ -296,7 +244,7 @@ impl Ctx {
                 other.next_ctx = next;
             }
         }
-        CURRENT.set(FIRST.get());
+        Self::set_current(NonNull::new(FIRST.get()));
         Self::tell_all();
         body
     }
@@ -344,19 +292,19 @@ impl Ctx {
 
     #[inline(always)]
     pub(crate) fn base(&self) -> *mut u8 {
-        self.base
+        self.here.base
     }
 
     /// The part of the arena's id that containers carry.
     #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
-        self.arena
+        self.here.arena
     }
 
     /// What the arena's hash tables hash with.
     #[inline(always)]
     pub(crate) fn hash_seed(&self) -> u64 {
-        self.seed
+        self.here.seed
     }
 
     /// Whether a section is open.

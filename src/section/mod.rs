@@ -11,6 +11,7 @@ mod doom;
 mod end;
 mod flags;
 mod held;
+mod here;
 mod nested;
 mod reads;
 mod record;

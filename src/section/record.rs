@@ -6,7 +6,7 @@ use super::{
     ctx::{Body, HELD_BACK},
 };
 use crate::{
-    error::Result,
+    error::{Rare, Result, unbox},
     heap::classes::size_of_class,
     layout::{Entry, EntryKind, MAX_RECORD, SEGMENTS},
     mutant::{self, Mutant},
@@ -42,7 +42,7 @@ impl Writer {
         }
         let whole = len.next_multiple_of(8) + 8;
         if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
-            return self.record_slow(place.cast(), len);
+            return unbox(self.record_slow(place.cast(), len));
         }
         // SAFETY: there is room for the entry, and the caller names bytes of the arena.
         unsafe { ctx.append_undo(place.cast(), len) };
@@ -62,7 +62,7 @@ impl Writer {
         }
         let ctx = self.ctx_mut();
         if ctx.end == ctx.next {
-            return self.record_slow(place, 1);
+            return unbox(self.record_slow(place, 1));
         }
         // SAFETY: there is room for the entry, as they and segments are aligned to 8, and the caller
         // names a byte of the arena.
@@ -111,7 +111,8 @@ impl Writer {
 
     /// Records in pieces that fill what room there is.
     #[cold]
-    fn record_slow(&self, place: *const u8, len: usize) -> Result {
+    #[inline(never)]
+    fn record_slow(&self, place: *const u8, len: usize) -> Rare {
         let mut done = 0;
         while done < len {
             let ctx = self.ctx_mut();
@@ -133,7 +134,7 @@ impl Writer {
     pub(super) fn reserve_bytes(&self, bytes: usize) -> Result {
         let ctx = self.ctx();
         if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < bytes {
-            return self.grow_log(bytes);
+            return unbox(self.grow_log(bytes));
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl Writer {
     pub(crate) fn reserve(&self, entries: usize) -> Result {
         let ctx = self.ctx();
         if mutant::JOURNAL && ctx.end.addr() - ctx.next.addr() < entries * 24 {
-            return self.grow_log(entries * 24);
+            return unbox(self.grow_log(entries * 24));
         }
         Ok(())
     }
@@ -199,11 +200,12 @@ impl Writer {
 
     /// Gives the log another segment of at least `needed` bytes: a block that is never published.
     #[cold]
-    fn grow_log(&self, needed: usize) -> Result {
+    #[inline(never)]
+    fn grow_log(&self, needed: usize) -> Rare {
         let ctx = self.ctx_mut();
         let number = (ctx.segment >> 56) as usize;
         if number >= SEGMENTS {
-            return Err(ctx.mapping().full(needed));
+            return Err(ctx.mapping().full(needed).into());
         }
         let used = ctx.next.addr() - ctx.start.addr();
         let (offset, size) = self.or_reclaim(|| self.ctx_mut().segment_block(number, needed))?;

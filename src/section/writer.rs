@@ -47,6 +47,18 @@ impl Writer {
         recorded.then_some(Writer { ctx })
     }
 
+    /// The open section, if what it recorded last was all of a container of that arena, whose header
+    /// and size these are: as part of what a guard protects.
+    #[inline(always)]
+    pub(crate) fn that_just_recorded(header: &BufferHeader, size: usize) -> Option<Self> {
+        let ctx = Ctx::find_last(header)?;
+        // SAFETY: C1; the reference ends with this function.
+        let own = unsafe { ctx.as_ref() };
+        let writer = Writer { ctx };
+        let recorded = writer.just_recorded(header, size) && header.arena == own.arena();
+        recorded.then_some(writer)
+    }
+
     /// The thread's open section in the arena that containers know by `arena`, if it has one.
     #[inline]
     pub(crate) fn open_in(arena: u32) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use super::wait::{Patience, Taker, release};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     layout::{FROZEN_TAG, MutexHeader, Tag},
     section::{Ctx, LockKind, Taken, Writer, attached},
     share::{Builtin, Share, TypeInfo, node},
@@ -156,17 +156,13 @@ impl<T: Share> Mutex<T> {
             }
         }
         // Not the guard itself: then it would lie in memory on the fast path, too, and be copied.
-        let ctx = self.lock_slow(patience, at)?;
+        let ctx = unbox(self.lock_slow(patience, at))?;
         self.guard(ctx)
     }
 
     #[cold]
     #[inline(never)]
-    fn lock_slow(
-        &self,
-        patience: Patience,
-        at: &'static Location<'static>,
-    ) -> Result<NonNull<Ctx>> {
+    fn lock_slow(&self, patience: Patience, at: &'static Location<'static>) -> Rare<NonNull<Ctx>> {
         let mut ctx = attached(self)?;
         // SAFETY: as above.
         let own = unsafe { ctx.as_mut() };

@@ -213,7 +213,15 @@ impl<'a, K: Share, V: Share> OccupiedEntry<'a, K, V> {
     ///
     /// As [`HashMap::insert`].
     pub fn insert(&mut self, value: impl Store<V>) -> Result {
-        self.map.replace_value(self.storage, self.bucket, value)
+        match self.map.open() {
+            Ok(writer) => self
+                .map
+                .replace_value(writer, self.storage, self.bucket, value),
+            Err(error) => {
+                value.decline();
+                Err(error)
+            }
+        }
     }
 
     /// Takes the pair out, as [`HashMap::remove`] does.

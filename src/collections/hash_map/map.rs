@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     collections::{raw, vec::refuse},
-    error::Result,
+    error::{Result, unbox},
     layout::MapHeader,
     mapping,
     section::Writer,
@@ -254,6 +254,12 @@ impl<K: Share, V: Share> HashMap<K, V> {
     #[inline(always)]
     pub(super) fn record_value(&mut self, bucket: usize) -> Result {
         let writer = self.open()?;
+        self.record_value_in(writer, bucket)
+    }
+
+    /// The same in an opened map.
+    #[inline(always)]
+    fn record_value_in(&mut self, writer: Writer, bucket: usize) -> Result {
         if V::UNLOGGED {
             return self.record_lent(writer, bucket);
         }
@@ -285,14 +291,16 @@ impl<K: Share, V: Share> HashMap<K, V> {
         Ok(unsafe { &mut (*storage.pair(bucket)).value })
     }
 
-    /// Puts another value into a full bucket, and drops the old one.
+    /// Puts another value into a full bucket of an opened map, and drops the old one.
+    #[inline(always)]
     pub(super) fn replace_value<S: Store<V>>(
         &mut self,
+        writer: Writer,
         storage: Storage<K, V>,
         bucket: usize,
         value: S,
     ) -> Result {
-        if let Err(error) = self.value_mut(storage, bucket) {
+        if let Err(error) = self.record_value_in(writer, bucket) {
             value.decline();
             return Err(error);
         }
@@ -371,8 +379,8 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
                 self.fill(room, key, value)?;
                 Ok(false)
             }
-            Ok(Place::Full(storage, bucket)) => {
-                self.replace_value(storage, bucket, value)?;
+            Ok(Place::Full(writer, storage, bucket)) => {
+                self.replace_value(writer, storage, bucket, value)?;
                 Ok(true)
             }
             Err(error) => {
@@ -400,8 +408,11 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
                 self.fill(room, key, value)?;
                 Ok(None)
             }
-            Place::Full(storage, bucket) => {
-                Ok(Some(mem::replace(self.value_mut(storage, bucket)?, value)))
+            Place::Full(writer, storage, bucket) => {
+                self.record_value_in(writer, bucket)?;
+                // SAFETY: a full bucket of a map that is borrowed mutably, and recorded.
+                let place = unsafe { &mut (*storage.pair(bucket)).value };
+                Ok(Some(mem::replace(place, value)))
             }
         }
     }
@@ -425,7 +436,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
             unsafe { storage.key(bucket) }.borrow() == key
         });
         match found {
-            Found::Full(bucket) => Ok(Place::Full(storage, bucket)),
+            Found::Full(bucket) => Ok(Place::Full(writer, storage, bucket)),
             Found::Free(bucket) => {
                 let room = Room::at(storage, bucket, hash);
                 Ok(Place::Free(self.recorded_room(writer, room)?))
@@ -448,18 +459,16 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
 
     /// Records a free bucket, or one of a larger table if this one is full.
     #[inline(always)]
-    fn recorded_room(&mut self, writer: Writer, mut room: Room<K, V>) -> Result<Room<K, V>> {
+    fn recorded_room(&mut self, writer: Writer, room: Room<K, V>) -> Result<Room<K, V>> {
         if room.is_empty() && self.header.growth_left == 0 {
             return self.room_in_larger(writer, room.hash);
         }
-        room.record(writer, &mut self.header)?;
-        Ok(room)
+        room.recorded(writer, &mut self.header)
     }
 
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn room_in_larger(&mut self, writer: Writer, hash: u64) -> Result<Room<K, V>> {
-        storage::make_room::<K, V>(writer, &mut self.header, 1)?;
+        unbox(storage::make_room::<K, V>(writer, &mut self.header, 1))?;
         // SAFETY: the map is opened, and has a block now: a fresh one, which needs no record.
         let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
         Ok(Room::at(storage, storage.table.find_free(hash), hash))
@@ -664,7 +673,11 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn reserve(&mut self, additional: usize) -> Result {
         let writer = self.open()?;
         if additional as u64 > self.header.growth_left {
-            storage::make_room::<K, V>(writer, &mut self.header, additional)?;
+            unbox(storage::make_room::<K, V>(
+                writer,
+                &mut self.header,
+                additional,
+            ))?;
         }
         Ok(())
     }
@@ -723,7 +736,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
 
 /// Where a key is, or where it is to be put.
 enum Place<K, V> {
-    Full(Storage<K, V>, usize),
+    Full(Writer, Storage<K, V>, usize),
     Free(Room<K, V>),
 }
 

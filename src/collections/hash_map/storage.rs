@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     collections::{raw, take_apart},
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     layout::{BufferHeader, MapHeader, marks},
     mutant::{self, Mutant},
     section::Writer,
@@ -35,6 +35,9 @@ impl<K, V> Clone for Storage<K, V> {
 
 impl<K, V> Copy for Storage<K, V> {}
 
+/// A block of so many bytes is recorded whole sooner than a larger one.
+const SMALL: usize = 64 << 10;
+
 /// Where the control bytes begin.
 #[inline(always)]
 fn control_at<K, V>(buckets: usize) -> usize {
@@ -44,7 +47,11 @@ fn control_at<K, V>(buckets: usize) -> usize {
 /// The bytes of a whole block.
 #[inline(always)]
 fn whole<K, V>(header: &MapHeader) -> usize {
-    let buckets = header.mask as usize + 1;
+    whole_of::<K, V>(header.mask as usize + 1)
+}
+
+#[inline(always)]
+fn whole_of<K, V>(buckets: usize) -> usize {
     control_at::<K, V>(buckets) + control_len(buckets)
 }
 
@@ -135,22 +142,18 @@ impl<K, V> Room<K, V> {
         is_empty(self.control)
     }
 
-    /// Records the control byte, and the pair if it may have been full when the section began: if
-    /// there is no other bucket in its group.
+    /// Records what filling the bucket changes: its control byte. A bucket that may have been full when
+    /// the section began is exchanged for another one of its group, or its pair recorded, too.
     #[inline(always)]
-    pub(super) fn record(&mut self, writer: Writer, header: &mut MapHeader) -> Result {
+    pub(super) fn recorded(mut self, writer: Writer, header: &mut MapHeader) -> Result<Self> {
         if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 {
-            return Ok(());
+            return Ok(self);
         }
         if Freed::by(header.buffer.stamp).may_have(self.control) {
-            match self.storage.table.another_free(self.bucket, self.control) {
-                Some(bucket) => self.bucket = bucket,
-                None if size_of::<Pair<K, V>>() == 0 => {}
-                None if mutant::is(Mutant::FillUnrecorded) => {}
-                None => record_pair::<K, V>(writer, header, self.bucket)?,
-            }
+            self.bucket = unbox(another_bucket::<K, V>(writer, header, self.bucket))?;
         }
-        record_control(writer, header, self.storage, self.bucket)
+        record_control(writer, header, self.storage, self.bucket)?;
+        Ok(self)
     }
 
     #[inline(always)]
@@ -170,6 +173,22 @@ impl<K, V> Room<K, V> {
     }
 }
 
+/// Another free bucket of the same group, that no section recorded as full; or this one, with its pair
+/// recorded.
+#[inline(never)]
+fn another_bucket<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Rare<usize> {
+    // SAFETY: the map is opened, and has a block. (Not handed over: it would lie in memory.)
+    let table = unsafe { Storage::<K, V>::opened(writer, header) }.table;
+    if let Some(other) = table.another_free(bucket) {
+        return Ok(other);
+    }
+    let size = size_of::<Pair<K, V>>();
+    if size != 0 && !mutant::is(Mutant::FillUnrecorded) {
+        record_in_block::<K, V>(writer, header, bucket * size, size)?;
+    }
+    Ok(bucket)
+}
+
 /// Records the control byte of a bucket.
 #[inline(always)]
 pub(super) fn record_control<K, V>(
@@ -185,7 +204,7 @@ pub(super) fn record_control<K, V>(
     // Once as much was recorded as there are control bytes, they are recorded together, and no more.
     let most = storage.table.buckets().min(marks::COUNT as usize * 8);
     if header.buffer.marks as usize * 8 >= most {
-        return record_all_control(writer, header, storage);
+        return unbox(record_all_control::<K, V>(writer, header));
     }
     writer.record_byte(storage.table.control_at(bucket))?;
     header.buffer.marks += 1;
@@ -194,23 +213,35 @@ pub(super) fn record_control<K, V>(
 
 #[cold]
 #[inline(never)]
-fn record_all_control<K, V>(
-    writer: Writer,
-    header: &mut MapHeader,
-    storage: Storage<K, V>,
-) -> Result {
-    let len = control_len(storage.table.buckets());
-    writer.record(storage.table.control_at(0), len)?;
+fn record_all_control<K, V>(writer: Writer, header: &mut MapHeader) -> Rare {
+    // SAFETY: the map is opened, and has a block. (Not handed over: it would lie in memory.)
+    let table = unsafe { Storage::<K, V>::opened(writer, header) }.table;
+    // Of small pairs in a small block, not many of which are left, soon the pairs are wanted, too.
+    let whole = whole::<K, V>(header);
+    if size_of::<Pair<K, V>>() <= 32
+        && whole <= SMALL
+        && writer.record(start(writer, &header.buffer), whole).is_ok()
+    {
+        header.buffer.marks = marks::WHOLE;
+        return Ok(());
+    }
+    writer.record(table.control_at(0), control_len(table.buckets()))?;
     header.buffer.marks |= marks::CONTROL;
     Ok(())
 }
 
-/// Records the pair in a bucket of a block that is neither fresh nor recorded.
-#[inline(never)]
-fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
-    let size = size_of::<Pair<K, V>>();
-    let (from, whole) = (bucket * size, whole::<K, V>(header));
-    raw::record_some(writer, &mut header.buffer, from, size, whole)
+/// Records a part of a pair in a block that is neither fresh nor recorded.
+#[inline(always)]
+fn record_in_block<K, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    from: usize,
+    len: usize,
+) -> Result {
+    let mask = header.mask as usize;
+    let words = (mask + 1) * size_of::<Pair<K, V>>().div_ceil(8);
+    let whole = || whole_of::<K, V>(mask + 1);
+    raw::record_some(writer, &mut header.buffer, from, len, words, whole)
 }
 
 /// Records the value in a bucket.
@@ -222,8 +253,7 @@ pub(super) fn record_value<K, V>(writer: Writer, header: &mut MapHeader, bucket:
         writer.forget_locks_in(base.wrapping_add(from), size);
         return Ok(());
     }
-    let whole = whole::<K, V>(header);
-    raw::record_some(writer, &mut header.buffer, from, size, whole)
+    record_in_block::<K, V>(writer, header, from, size)
 }
 
 /// Records the value in a bucket while others are handed out: never the whole block, which these
@@ -303,16 +333,20 @@ pub(super) fn make_room<K: Hash, V>(
     writer: Writer,
     header: &mut MapHeader,
     additional: usize,
-) -> Result {
+) -> Rare {
     let none = Error::Layout {
         size: usize::MAX,
         align: align_of::<Pair<K, V>>(),
     };
     let Some(wanted) = (header.len as usize).checked_add(additional) else {
-        return Err(none);
+        return Err(none.into());
     };
     if header.buffer.offset == 0 {
-        return resize::<K, V>(writer, header, buckets_for(wanted).ok_or(none)?);
+        return Ok(resize::<K, V>(
+            writer,
+            header,
+            buckets_for(wanted).ok_or(none)?,
+        )?);
     }
     let capacity = capacity_of(header.mask as usize + 1);
     // With so many deleted buckets that a table of the same size would be half empty, it will do.
@@ -321,7 +355,11 @@ pub(super) fn make_room<K: Hash, V>(
     } else {
         wanted.max(capacity + 1)
     };
-    resize::<K, V>(writer, header, buckets_for(wanted).ok_or(none)?)
+    Ok(resize::<K, V>(
+        writer,
+        header,
+        buckets_for(wanted).ok_or(none)?,
+    )?)
 }
 
 /// Moves everything to a new table of that many buckets, which hold all keys.

@@ -177,15 +177,14 @@ impl Table {
         }
     }
 
-    /// A free bucket in the group of this one that another section freed, or none. This one is free,
-    /// and `control` is its control byte.
+    /// A free bucket in the group of this one, which is free, that another section freed; or none.
     ///
     /// Of a group's free buckets either all are empty or none is: so the two are alike.
     #[inline(always)]
-    pub(super) fn another_free(self, bucket: usize, control: u8) -> Option<usize> {
+    pub(super) fn another_free(self, bucket: usize) -> Option<usize> {
         let at = bucket & !(GROUP - 1);
         let group = self.group(at);
-        let others = Buckets(group.free().0 & !group.matching(control).0);
+        let others = Buckets(group.free().0 & !group.matching(self.control(bucket)).0);
         let other = others.first().map(|bucket| at + bucket);
         // A small table's group has control bytes that stand for no bucket.
         other.filter(|&bucket| bucket <= self.mask)

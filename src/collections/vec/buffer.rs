@@ -3,7 +3,7 @@
 use super::Vec;
 use crate::{
     collections::raw,
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     layout::{VecHeader, marks},
     section::{Allocated, Writer},
     share::Share,
@@ -133,7 +133,7 @@ impl<T: Share> Vec<T> {
     #[inline(always)]
     pub(super) fn make_room(&mut self, writer: Writer, additional: usize) -> Result {
         if self.capacity() - self.len() < additional {
-            return self.grow(writer, additional);
+            return unbox(self.grow(writer, additional));
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl<T: Share> Vec<T> {
     /// Makes room for `additional` elements and some more, so that growing is paid for by pushing.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, writer: Writer, additional: usize) -> Result {
+    fn grow(&mut self, writer: Writer, additional: usize) -> Rare {
         let (size, before) = (size_of::<T>(), self.buffer_size());
         let needed = self.bytes_for(additional)?;
         if before >= LARGE {
@@ -158,9 +158,9 @@ impl<T: Share> Vec<T> {
         let wanted = wanted.max(needed).max(FIRST.min(size * 8));
         match self.replace(writer, wanted) {
             Err(Error::Full { .. } | Error::NoSpace { .. }) if wanted > needed => {
-                self.replace(writer, needed)
+                Ok(self.replace(writer, needed)?)
             }
-            done => done,
+            done => Ok(done?),
         }
     }
 
@@ -236,7 +236,7 @@ impl<T: Share> Vec<T> {
             return Ok(());
         }
         let writer = self.open()?;
-        self.grow(writer, additional)
+        unbox(self.grow(writer, additional))
     }
 
     /// Makes room for at least `additional` more elements; not more than the allocator's rounding.

@@ -3,7 +3,7 @@
 use super::Vec;
 use crate::{
     collections::take_apart,
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     layout::VecHeader,
     section::Writer,
     share::{Share, Store},
@@ -68,11 +68,11 @@ impl<T: Share> Vec<T> {
             unsafe { self.push_unchecked(writer, value) };
             return Ok(());
         }
-        self.push_slow(value)
+        unbox(self.push_slow(value))
     }
 
     #[inline(never)]
-    fn push_slow(&mut self, value: T) -> Result {
+    fn push_slow(&mut self, value: T) -> Rare {
         let writer = self.open_with_room(1)?;
         // SAFETY: there is room behind the last element.
         unsafe { self.push_unchecked(writer, value) };
