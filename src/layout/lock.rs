@@ -87,6 +87,62 @@ impl Tag {
     }
 }
 
+/// How a mutex is released, see `sync/calm.rs`.
+///
+/// | bits 2..32 | bits 0..2 | meaning |
+/// |---|---|---|
+/// | 0 | 0 | calm: nobody sleeps, and a release is a plain store |
+/// | who may sleep | 1 | roused: not all who release know of it yet |
+/// | who may sleep | 2 | contended: who releases looks for the waiters bit |
+///
+/// Other words, in a damaged arena, are not calm. A count of all ones stays: more than it can tell may
+/// sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Contention(pub(crate) u32);
+
+impl Contention {
+    pub(crate) const CALM: Self = Contention(0);
+    const ROUSED: u32 = 1;
+    const CONTENDED: u32 = 2;
+    const SLEEPER: u32 = 1 << 2;
+    const SLEEPERS: u32 = !3;
+
+    pub(crate) fn is_contended(self) -> bool {
+        self.0 & Self::CONTENDED != 0
+    }
+
+    pub(crate) fn has_sleepers(self) -> bool {
+        self.0 & Self::SLEEPERS != 0
+    }
+
+    fn is_full(self) -> bool {
+        self.0 & Self::SLEEPERS == Self::SLEEPERS
+    }
+
+    /// One more; the first one rouses it.
+    pub(crate) fn with_sleeper(self) -> Self {
+        let roused = match self.is_contended() {
+            true => self.0,
+            false => self.0 | Self::ROUSED,
+        };
+        match self.is_full() {
+            true => Contention(roused),
+            false => Contention(roused + Self::SLEEPER),
+        }
+    }
+
+    pub(crate) fn without_sleeper(self) -> Self {
+        match self.is_full() || !self.has_sleepers() {
+            true => self,
+            false => Contention(self.0 - Self::SLEEPER),
+        }
+    }
+
+    pub(crate) fn contended(self) -> Self {
+        Contention(self.0 & Self::SLEEPERS | Self::CONTENDED)
+    }
+}
+
 /// What precedes the value in a `Mutex<T>` or a `RwLock<T>`.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -94,9 +150,22 @@ pub(crate) struct MutexHeader {
     pub(crate) word: LockWord,
     /// 1 after a panic while the value was being changed.
     pub(crate) poison: AtomicU32,
-    pub(crate) reserved: u32,
+    /// Whether somebody may sleep on the word: a [`Contention`].
+    pub(crate) contention: AtomicU32,
     /// The section that recorded the value's own bytes.
     pub(crate) stamp: AtomicU64,
+}
+
+impl MutexHeader {
+    /// That of a free mutex.
+    pub(crate) const fn new() -> Self {
+        MutexHeader {
+            word: LockWord::new(),
+            poison: AtomicU32::new(0),
+            contention: AtomicU32::new(0),
+            stamp: AtomicU64::new(0),
+        }
+    }
 }
 
 /// A semaphore: its count, guarded by a lock of its own.
@@ -113,3 +182,28 @@ pub(crate) struct SemaphoreHeader {
 static_assertions::assert_eq_size!(LockWord, u64);
 static_assertions::const_assert_eq!(size_of::<MutexHeader>(), 24);
 static_assertions::const_assert_eq!(size_of::<SemaphoreHeader>(), 16);
+
+#[cfg(test)]
+mod tests {
+    use super::Contention;
+
+    #[test]
+    fn sleepers_are_counted() {
+        let first = Contention::CALM.with_sleeper();
+        assert!(first != Contention::CALM && !first.is_contended() && first.has_sleepers());
+        let both = first.with_sleeper().contended();
+        assert!(both.is_contended());
+        let left = both.without_sleeper().without_sleeper();
+        assert!(left.is_contended() && !left.has_sleepers());
+        assert_eq!(left.without_sleeper(), left);
+    }
+
+    #[test]
+    fn more_sleepers_than_it_can_count_stay() {
+        let many = Contention(u32::MAX - 4).with_sleeper();
+        assert!(many.is_full());
+        assert_eq!(many.with_sleeper(), many);
+        assert_eq!(many.without_sleeper(), many);
+        assert!(many.is_contended());
+    }
+}

@@ -39,6 +39,7 @@ impl Child {
     }
 
     /// Waits until the child, traced, stops or ends; returns its wait status.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn wait_for_stop(&mut self) -> i32 {
         let status = self.wait();
         self.reaped = !libc::WIFSTOPPED(status);

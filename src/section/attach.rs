@@ -6,7 +6,7 @@ use crate::{
     journal::{self, Lived, tag_of},
     layout::PERMITS,
     mapping::{self, Access, Mapping},
-    os::{exit, process},
+    os::{self, exit, process},
 };
 use std::{
     ffi::c_void,
@@ -60,6 +60,10 @@ fn find_or_attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
         let Lived { slot, life } = journal::claim_slot(mapping)?;
         let tag = tag_of(mapping, slot);
         let ctx = Ctx::create(pages, mapping.clone(), slot, tag, life);
+        // Again, as this may be a forked child.
+        let reached = os::memory::membarrier_register();
+        // SAFETY: C1; the reference ends with this statement.
+        unsafe { ctx.as_ref() }.flags.set_unreached(!reached);
         // SAFETY: `thread_ends` may be called in any thread, with any argument.
         unsafe { exit::at_thread_exit(ptr::dangling_mut::<c_void>(), thread_ends) }
             .map_err(|source| Error::os("watch for the end of this thread", source))?;

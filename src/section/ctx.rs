@@ -52,6 +52,8 @@ pub(crate) struct Ctx {
     pub(super) transaction: bool,
     /// Raw locks that the thread holds.
     pub(super) raw_locks: u32,
+    /// Releases of contended locks in a row that had nobody to wake.
+    pub(super) uneventful: u32,
     /// Blocks that a [`crate::Reserved`] of this thread has.
     pub(super) reserved: u32,
     /// The lock of a unit that can have only one, if the flags say that there is one.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    layout::{LockWord, LogPosition, SlabKind, SlabState, WAITERS_BIT},
+    layout::{LockWord, LogPosition, MutexHeader, SlabKind, SlabState, WAITERS_BIT},
     mutant::{self, Mutant},
 };
 use std::{
@@ -239,50 +239,58 @@ impl Ctx {
     /// A write guard goes. That of the unit's only lock ends it; in a unit that may have several,
     /// the lock is retained to the unit's end.
     #[inline(always)]
-    pub(crate) fn guard_dropped(&mut self, word: &LockWord) {
+    pub(crate) fn guard_dropped(&mut self, mutex: &MutexHeader) {
         if !self.flags.are_of_single() {
-            return self.guard_dropped_slow(word);
+            return self.guard_dropped_slow(mutex);
         }
         // A signal handler finds a section until all is done.
         if mutant::is(Mutant::ReleaseFirst) {
-            crate::sync::release(word);
+            crate::sync::release_mutex(mutex, &mut self.uneventful);
             mutant::here("between release and commit");
         }
         self.commit_all();
         if !mutant::is(Mutant::ReleaseFirst) {
             mutant::here("between commit and release");
-            crate::sync::release(word);
+            crate::sync::release_mutex(mutex, &mut self.uneventful);
         }
         compiler_fence(SeqCst);
         self.flags.set_single(false, false);
     }
 
     #[inline(never)]
-    fn guard_dropped_slow(&mut self, word: &LockWord) {
+    fn guard_dropped_slow(&mut self, mutex: &MutexHeader) {
         if !self.is_own() {
             // A guard of the process that this one was forked from: it is still held there.
             return;
         }
         if self.flags.is_plural() {
             self.flags.remove_guards(1);
-            self.retain(word);
+            self.retain(&mutex.word);
             return;
         }
         self.flags.set_busy(true);
         self.flags.set_single(false, false);
         if mutant::is(Mutant::ReleaseFirst) {
-            crate::sync::release(word);
+            self.let_go_of(mutex);
             mutant::here("between release and commit");
         }
         let frees = self.commit();
         if !mutant::is(Mutant::ReleaseFirst) {
             mutant::here("between commit and release");
-            crate::sync::release(word);
+            self.let_go_of(mutex);
         }
         if frees {
             self.finish();
         }
         self.leave();
+    }
+
+    #[inline(always)]
+    fn let_go_of(&mut self, mutex: &MutexHeader) {
+        if self.flags.is_unreached() {
+            return crate::sync::release(&mutex.word);
+        }
+        crate::sync::release_mutex(mutex, &mut self.uneventful);
     }
 
     /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
@@ -363,8 +371,9 @@ impl Ctx {
         } else {
             for held in held.iter().rev() {
                 // SAFETY: a lock that is where it was taken, in the arena (J4), whose mapping the
-                // context keeps.
-                crate::sync::release(unsafe { &*held.word });
+                // context keeps. Only mutexes and `RwLock`s are held, and their word is the begin of
+                // their header (L1).
+                self.let_go_of(unsafe { &*held.word.cast::<MutexHeader>() });
             }
         }
         self.release_reads();

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 /// | 35 | others: the thread has other contexts |
 /// | 36 | single: the unit has one lock, and can have no other |
 /// | 37 | in panic: the thread was panicking when it took that lock |
+/// | 38 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
 ///
 /// It is read and written as a whole: a load of eight bytes behind a store of fewer would wait until
 /// the store has left the store buffer, at each lock and unlock. Atomic, since only then the compiler
@@ -35,6 +36,7 @@ const FREES: u64 = 1 << 34;
 const OTHERS: u64 = 1 << 35;
 const SINGLE: u64 = 1 << 36;
 const IN_PANIC: u64 = 1 << 37;
+const UNREACHED: u64 = 1 << 38;
 
 impl Flags {
     #[inline(always)]
@@ -206,6 +208,15 @@ impl Flags {
     #[inline(always)]
     pub(super) fn set_others(&self, others: bool) {
         self.set(OTHERS, others);
+    }
+
+    pub(super) fn set_unreached(&self, unreached: bool) {
+        self.set(UNREACHED, unreached);
+    }
+
+    #[inline(always)]
+    pub(super) fn is_unreached(&self) -> bool {
+        self.has(UNREACHED)
     }
 
     #[inline(always)]

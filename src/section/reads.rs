@@ -7,7 +7,7 @@
 use super::{Ctx, Taken, held::Held};
 use crate::{
     error::{Error, Result},
-    layout::{FIRST_READS, LockWord, READS, Readers},
+    layout::{FIRST_READS, LockWord, MutexHeader, READS, Readers},
     mutant::{self, Mutant},
     sync::{Patience, Taker, release},
 };
@@ -161,7 +161,7 @@ impl Ctx {
     #[inline(never)]
     pub(crate) fn read(
         &mut self,
-        word: &LockWord,
+        mutex: &MutexHeader,
         patience: Patience,
         at: &'static Location<'static>,
     ) -> Result {
@@ -169,6 +169,7 @@ impl Ctx {
             return Err(Error::Reentered);
         }
         self.may_read()?;
+        let word = &mutex.word;
         let lock = self.lock_at(word);
         if let Some(index) = self.reads.find(lock) {
             let guards = &mut self.reads.entries[index].guards;
@@ -195,7 +196,7 @@ impl Ctx {
         }
         if !fill(cell, lock, word) {
             release(cell);
-            self.taker().read(word, cell, lock, patience)?;
+            self.taker(Some(mutex)).read(word, cell, lock, patience)?;
         }
         self.reads.note(index, lock, at);
         self.reads.state |= 1 << index;
@@ -203,12 +204,13 @@ impl Ctx {
     }
 
     /// Who takes locks in the name of this thread.
-    pub(crate) fn taker(&self) -> Taker<'_> {
+    pub(crate) fn taker<'m>(&'m self, mutex: Option<&'m MutexHeader>) -> Taker<'m> {
         Taker {
             mapping: self.mapping(),
             tag: self.tag(),
             recoverer: self.tag(),
             waits: Some(&self.slot().waits),
+            mutex,
         }
     }
 

@@ -8,6 +8,7 @@
 //! A lock works only where it lies in an arena; anywhere else it is inert, and says
 //! [`Error::NotInArena`](crate::Error::NotInArena).
 
+mod calm;
 mod circle;
 mod mutex;
 mod raw;
@@ -20,6 +21,7 @@ pub use raw::RawMutex;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 
+pub(crate) use calm::release_mutex;
 pub(crate) use mutex::poison;
 pub(crate) use semaphore::return_permits;
 pub(crate) use wait::{Internal, Patience, Taker, release, release_if};

@@ -67,12 +67,7 @@ impl<T> Mutex<T> {
     /// A free mutex around a value. It can be used once it lies in an arena.
     pub const fn new(value: T) -> Self {
         Mutex {
-            header: MutexHeader {
-                word: crate::layout::LockWord::new(),
-                poison: std::sync::atomic::AtomicU32::new(0),
-                reserved: 0,
-                stamp: std::sync::atomic::AtomicU64::new(0),
-            },
+            header: MutexHeader::new(),
             value: UnsafeCell::new(value),
             not_send: PhantomData,
         }
@@ -217,6 +212,7 @@ impl<T: Share> Mutex<T> {
                 tag,
                 recoverer: tag,
                 waits: Some(&ctx.slot().waits),
+                mutex: Some(&self.header),
             };
             taker.take_slow(word, patience)?;
         }
@@ -457,7 +453,7 @@ impl<T: Share> Drop for MutexGuard<'_, T> {
             self.poison();
         }
         // SAFETY: C1.
-        unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header.word);
+        unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header);
     }
 }
 

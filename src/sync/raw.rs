@@ -65,6 +65,7 @@ impl RawMutex {
             tag,
             recoverer: tag,
             waits: None,
+            mutex: None,
         };
         taker.take_slow(word, patience)?;
         ctx.raw_lock_taken();

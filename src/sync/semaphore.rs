@@ -268,6 +268,7 @@ fn taker(ctx: &Ctx) -> Taker<'_> {
         tag: ctx.tag(),
         recoverer: ctx.tag(),
         waits: None,
+        mutex: None,
     }
 }
 
@@ -317,6 +318,7 @@ pub(crate) fn return_permits(mapping: &Mapping, slot: usize, by: Tag) {
                 tag: journal::tag_of(mapping, slot),
                 recoverer: by,
                 waits: None,
+                mutex: None,
             };
             let held = u32::try_from(cell.count.load(Relaxed)).unwrap_or(u32::MAX);
             let _ = semaphore.change(taker, slot, |available| {

@@ -5,11 +5,11 @@
 //! 3. Otherwise spin briefly, then set the waiters bits of the lock and of the holder's life word
 //!    and sleep on both. A back-stop of 40 ms covers the wake-ups that a death can swallow.
 
-use super::circle;
+use super::{calm::Sleeper, circle};
 use crate::{
     error::{Error, Result},
     journal::{self, Depth},
-    layout::{FROZEN_TAG, LockWord, PENDING_BIT, Tag, WAITERS_BIT, lock_of_cell},
+    layout::{FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, Tag, WAITERS_BIT, lock_of_cell},
     mapping::Mapping,
     mutant::{self, Mutant},
     os::{futex, life},
@@ -21,6 +21,8 @@ use std::{
 
 /// The longest sleep before a waiter looks again by itself.
 const BACK_STOP: Duration = Duration::from_millis(40);
+/// The longest sleep where a release may be missed, as the kernel has no barriers.
+const NAP: Duration = Duration::from_millis(1);
 /// Sleeps for the same lock after which its holder's process is looked for: about a second's worth.
 const SLEEPS_BEFORE_DOUBT: u32 = 25;
 /// Looks at a held lock before sleeping. From one to the next the time doubles: each look takes the
@@ -71,25 +73,29 @@ pub(crate) struct Taker<'m> {
     pub(crate) recoverer: Tag,
     /// Where the taker says what it waits for; none for internal locks.
     pub(crate) waits: Option<&'m AtomicU64>,
+    /// The mutex whose word is to be taken, if it is one: who sleeps on it is counted there.
+    pub(crate) mutex: Option<&'m MutexHeader>,
 }
 
 /// What somebody who waits did so far.
 #[derive(Default)]
-struct Waited {
+struct Waited<'m> {
+    /// Keeps the lock from being calm, once there was a sleep.
+    sleeper: Option<Sleeper<'m>>,
     looks: u32,
     sleeps: u32,
     /// Looks at a holder's slot that nobody had.
     absent: u32,
 }
 
-impl Waited {
+impl Waited<'_> {
     /// The bit that a sleeper leaves in the word that it takes: others may sleep on it.
     fn waiters(&self) -> u64 {
         if self.sleeps == 0 { 0 } else { WAITERS_BIT }
     }
 }
 
-impl Taker<'_> {
+impl<'m> Taker<'m> {
     /// Takes the lock. The caller made sure that the word does not name the taker as holder of it.
     #[cold]
     #[inline(never)]
@@ -173,6 +179,7 @@ impl Taker<'_> {
     #[cold]
     #[inline(never)]
     pub(crate) fn await_readers(self, word: &LockWord, patience: Patience) -> Result {
+        debug_assert!(self.mutex.is_none(), "it sleeps on cells");
         let lock = self.mapping.offset_of(word).ok_or(Error::NotInArena)?;
         let mut slot = journal::reserved_slots(self.mapping);
         let mut done = Ok(());
@@ -236,7 +243,7 @@ impl Taker<'_> {
         holder: Tag,
         wanted: &LockWord,
         patience: Patience,
-        waited: &mut Waited,
+        waited: &mut Waited<'m>,
     ) -> Result {
         if journal::is_dead(self.mapping, holder.slot()) {
             if !journal::recover(self.mapping, holder.slot(), self.recoverer, Depth::Locks) {
@@ -251,11 +258,15 @@ impl Taker<'_> {
             waited.looks += 1;
             return Ok(());
         }
-        let sleep = patience.next_sleep()?;
+        let mut sleep = patience.next_sleep()?;
         self.refuse_deadlock(wanted)?;
         if self.mapping.life(holder.slot()).load(Acquire) == 0 {
             waited.absent += 1;
             self.refuse_nobody(holder, waited.absent)?;
+        }
+        if let Some(mutex) = self.mutex {
+            let sleeper = waited.sleeper.get_or_insert_with(|| Sleeper::enter(mutex));
+            sleep = sleep.min(if sleeper.is_seen { BACK_STOP } else { NAP });
         }
         self.sleep(word, now, holder, sleep);
         waited.sleeps += 1;
@@ -374,7 +385,8 @@ pub(crate) fn release_if(word: &LockWord, tag: u64) {
 }
 
 #[cold]
-fn wake_one(word: &LockWord) {
+#[inline(never)]
+pub(super) fn wake_one(word: &LockWord) {
     futex::wake(word.futex(), 1);
 }
 

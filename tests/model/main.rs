@@ -7,6 +7,7 @@
 //! * [`nested`]: sections in one another, guards that outlive them;
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
 //! * [`rwlock`]: readers with cells, a writer with the word, recovery, slots used again;
+//! * [`calm`]: locks released by a plain store, and how nobody who sleeps is missed;
 //! * [`bury`]: doomed containers, taken apart after the commit;
 //! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
 //!
@@ -17,6 +18,7 @@
 //! broken rule breaks.
 
 mod bury;
+mod calm;
 mod explore;
 mod gates;
 mod holes;

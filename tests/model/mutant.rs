@@ -17,6 +17,14 @@ pub(crate) enum Mutant {
     WriterScansFirst,
     /// L8: who reads already waits for a writer all the same.
     ReadsInTurn,
+    /// L9: who is about to sleep has nobody pass a barrier.
+    NoBarrier,
+    /// L9: who is about to sleep says so only after the barrier.
+    NotRoused,
+    /// L9: who may sleep is not counted.
+    NobodyCounts,
+    /// L9: a lock is made calm whether or not somebody sleeps.
+    CalmBlindly,
     /// J6: blocks are freed before the commit.
     FreeFirst,
     /// J9: `done` is stored only after the next block is in doubt.

@@ -100,6 +100,7 @@ fn taker(ctx: &Ctx) -> Taker<'_> {
         tag: ctx.tag(),
         recoverer: ctx.tag(),
         waits: None,
+        mutex: None,
     }
 }
 

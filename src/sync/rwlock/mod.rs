@@ -222,7 +222,7 @@ impl<T: Share + Sync> RwLock<T> {
         // SAFETY: as above.
         let own = unsafe { ctx.as_mut() };
         own.enter()?;
-        let taken = own.read(&self.inner.header.word, patience, at);
+        let taken = own.read(&self.inner.header, patience, at);
         own.leave();
         taken?;
         self.read_guard(ctx)
@@ -275,7 +275,7 @@ impl<T: Share + Sync> RwLock<T> {
         let own = unsafe { ctx.as_mut() };
         let done = own
             .enter()
-            .and_then(|()| own.taker().await_readers(word, patience));
+            .and_then(|()| own.taker(None).await_readers(word, patience));
         if done.is_err() {
             std::mem::forget(inner);
             own.let_go(word);
