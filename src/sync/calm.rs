@@ -97,3 +97,33 @@ fn update(word: &AtomicU32, change: fn(Contention) -> Contention) -> Contention 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Contention, UNEVENTFUL};
+    use crate::{Arena, sync::Mutex};
+    use std::{sync::atomic::Ordering::*, thread};
+
+    #[test]
+    fn a_lock_is_roused_by_a_sleeper_and_becomes_calm_again() {
+        let arena = Arena::in_memory().unwrap();
+        let number = arena.root::<Mutex<u32>>("number").unwrap();
+        let contention = || Contention(number.header.contention.load(SeqCst));
+        let guard = number.lock().unwrap();
+        assert_eq!(contention(), Contention::CALM);
+        thread::scope(|threads| {
+            threads.spawn(|| *number.lock().unwrap() += 1);
+            while !contention().is_contended() {
+                thread::yield_now();
+            }
+            assert!(contention().has_sleepers());
+            drop(guard);
+        });
+        assert!(contention().is_contended() && !contention().has_sleepers());
+        for _ in 0..=UNEVENTFUL {
+            *number.lock().unwrap() += 1;
+        }
+        assert_eq!(contention(), Contention::CALM);
+        assert_eq!(*number.lock().unwrap(), UNEVENTFUL + 2);
+    }
+}
