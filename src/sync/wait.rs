@@ -2,8 +2,8 @@
 //!
 //! 1. Free, or of an older generation of its slot: one exact compare-and-swap takes it.
 //! 2. Its holder is dead: recover the holder's journal, then as 1.
-//! 3. Otherwise spin briefly, then set the waiters bits of the lock and of the holder's life word
-//!    and sleep on both. A back-stop of 40 ms covers the wake-ups that a death can swallow.
+//! 3. Otherwise spin briefly, then rouse the lock (see [`calm`](super::calm)), set the waiters bits
+//!    of the lock and of the holder's life word, and sleep on both. A back-stop of 40 ms covers the wake-ups that a death can swallow.
 
 use super::{calm::Sleeper, circle};
 use crate::{

@@ -105,6 +105,7 @@ impl Images {
     }
 
     /// The names of all, which two ways of stepping can be compared by.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn names(self) -> HashSet<u64> {
         self.seen
     }
