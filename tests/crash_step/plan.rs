@@ -14,7 +14,7 @@ pub(crate) struct Plan {
     pub(crate) nested_every: usize,
     /// Recoveries that are stepped through at most, for each pair.
     pub(crate) nested_most: usize,
-    /// The same for operations of thousands of crash states.
+    /// The same for operations of thousands of crash states, and where recovery has hundreds.
     pub(crate) long_nested_most: usize,
     /// Which part of how many is done.
     part: (usize, usize),

@@ -15,6 +15,10 @@ use std::fmt::{self, Debug};
 /// states that are really different ends by itself.
 const DEEPEST: usize = 12;
 
+/// Of recoveries that leave more new states than this, as they put back long ranges, only some are
+/// stepped through: each is much like the one before, and all of them together take hours.
+const LONG_RECOVERY: usize = 100;
+
 /// What was done, in numbers.
 #[derive(Default, Debug, Clone, Copy)]
 pub(crate) struct Tally {
@@ -199,12 +203,12 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
         let seen = list.len();
         list = list.into_iter().step_by(stride).collect();
         self.tally.skipped = seen - list.len();
-        let nested_most = match self.subject.pace {
+        let mut nested_most = match self.subject.pace {
             Pace::Instructions => plan.nested_most,
             Pace::Stores => plan.long_nested_most,
         };
         // Of many, not the last ones only.
-        let nested_every = plan.nested_every.max(match self.subject.pace {
+        let mut nested_every = plan.nested_every.max(match self.subject.pace {
             Pace::Instructions => 1,
             Pace::Stores => list.len() / nested_most,
         });
@@ -221,7 +225,12 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
                 let nested = recovery(&image, Pace::Stores);
                 self.tally.nested += 1;
                 self.tally.stores += nested.boundaries;
+                let before = list.len();
                 images.for_each_new(&nested, |sparse| list.push((depth + 1, sparse)));
+                if list.len() - before > LONG_RECOVERY && nested_most > plan.long_nested_most {
+                    nested_most = self.tally.nested + plan.long_nested_most;
+                    nested_every = nested_every.max(list.len() / plan.long_nested_most);
+                }
             }
         }
     }
