@@ -563,3 +563,33 @@ proptest! {
         prop_assert_eq!(report.blocks(), expected.blocks());
     }
 }
+
+/// A small map of plain pairs is recorded whole as soon as an eighth of it was changed; what is changed
+/// before and behind that comes back.
+#[test]
+fn small_maps_come_back_whole() {
+    let arena = Arena::in_memory().unwrap();
+    let map = arena.root::<Mutex<HashMap<u64, u64>>>("map").unwrap();
+    for key in 0..1000 {
+        map.lock().unwrap().insert(key, key).unwrap();
+    }
+    for changed in [3, 100, 200, 1000] {
+        let undone: Result = arena.transaction(|tx| {
+            let mut map = tx.lock(&map)?;
+            for key in 0..changed {
+                map.remove(&key);
+                map.insert(key + 5000, 7)?;
+                *map.get_mut(&(999 - key % 400)).unwrap_or(&mut 0) += 1;
+            }
+            Err("undo it".into())
+        });
+        assert!(undone.is_err());
+        let map = map.lock().unwrap();
+        assert_eq!(map.len(), 1000);
+        assert!(
+            (0..1000).all(|key| map.get(&key) == Some(&key)),
+            "{changed}"
+        );
+    }
+    assert!(arena.check().is_clean());
+}

@@ -25,16 +25,16 @@ use std::{
 /// Arenas that a process can have mapped at a time.
 const LIMIT: usize = 128;
 
-pub(super) struct Entry {
+struct Entry {
     /// 0 while the entry is not in use.
-    pub(super) start: AtomicUsize,
-    pub(super) len: AtomicUsize,
-    pub(super) arena: AtomicU32,
-    pub(super) seed: AtomicU64,
+    start: AtomicUsize,
+    len: AtomicUsize,
+    arena: AtomicU32,
+    seed: AtomicU64,
     mapping: AtomicPtr<Mapping>,
 }
 
-pub(super) static TABLE: [Entry; LIMIT] = [const {
+static TABLE: [Entry; LIMIT] = [const {
     Entry {
         start: AtomicUsize::new(0),
         len: AtomicUsize::new(0),
@@ -80,19 +80,25 @@ pub(crate) fn locate<T: ?Sized>(place: *const T) -> Option<Located> {
 #[inline(never)]
 pub(crate) fn locate_slow(address: usize) -> Option<Located> {
     let epoch = EPOCH.load(Acquire);
+    let located = search(address, epoch)?;
+    LAST.set(located);
+    Some(located)
+}
+
+/// Reads the table, and nothing else. The epoch was read before.
+#[inline(always)]
+pub(super) fn search(address: usize, epoch: u64) -> Option<Located> {
     for entry in &TABLE {
         let start = entry.start.load(Acquire);
         let len = entry.len.load(Relaxed);
         if start != 0 && address.wrapping_sub(start) < len {
-            let located = Located {
+            return Some(Located {
                 base: ptr::with_exposed_provenance_mut(start),
                 len,
                 arena: entry.arena.load(Relaxed),
                 seed: entry.seed.load(Relaxed),
                 epoch,
-            };
-            LAST.set(located);
-            return Some(located);
+            });
         }
     }
     None

@@ -25,8 +25,8 @@ use crate::{
 };
 use std::sync::atomic::{AtomicU32, Ordering::*, compiler_fence};
 
-/// After so many releases without a sleeper a lock is made calm: what a barrier on all processors
-/// costs is a hundredth of these.
+/// After so many releases without a sleeper a lock is made calm. They take longer than the barrier
+/// that the next sleeper will need: tens of microseconds, and that some.
 const UNEVENTFUL: u32 = 2000;
 
 /// Lets go of a mutex, and wakes a sleeper if there may be one. `uneventful` counts the thread's releases

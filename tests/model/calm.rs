@@ -181,7 +181,6 @@ impl Config {
                 return steps.add(thread, "is not counted any more", next);
             }
             Pc::Enter => {
-                this.entered = true;
                 this.pc = match contention.mode {
                     Mode::Calm | Mode::Roused => Pc::Barrier,
                     Mode::Contended => Pc::SetBit,

@@ -35,8 +35,10 @@ impl<K, V> Clone for Storage<K, V> {
 
 impl<K, V> Copy for Storage<K, V> {}
 
-/// A block of so many bytes is recorded whole sooner than a larger one.
+/// A block that is no larger, of pairs that are no larger, is recorded whole where otherwise all control
+/// bytes would be: most of the pairs are changed soon, too, and this is a copy of a few microseconds.
 const SMALL: usize = 64 << 10;
+const SMALL_PAIR: usize = 32;
 
 /// Where the control bytes begin.
 #[inline(always)]
@@ -50,6 +52,7 @@ fn whole<K, V>(header: &MapHeader) -> usize {
     whole_of::<K, V>(header.mask as usize + 1)
 }
 
+/// The same by the number of buckets.
 #[inline(always)]
 fn whole_of<K, V>(buckets: usize) -> usize {
     control_at::<K, V>(buckets) + control_len(buckets)
@@ -173,8 +176,8 @@ impl<K, V> Room<K, V> {
     }
 }
 
-/// Another free bucket of the same group, that no section recorded as full; or this one, with its pair
-/// recorded.
+/// Another free bucket of the same group, which for certain was free when the section began; or this
+/// one, with its pair recorded.
 #[inline(never)]
 fn another_bucket<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Rare<usize> {
     // SAFETY: the map is opened, and has a block. (Not handed over: it would lie in memory.)
@@ -216,11 +219,10 @@ pub(super) fn record_control<K, V>(
 fn record_all_control<K, V>(writer: Writer, header: &mut MapHeader) -> Rare {
     // SAFETY: the map is opened, and has a block. (Not handed over: it would lie in memory.)
     let table = unsafe { Storage::<K, V>::opened(writer, header) }.table;
-    // Of small pairs in a small block, not many of which are left, soon the pairs are wanted, too.
-    let whole = whole::<K, V>(header);
-    if size_of::<Pair<K, V>>() <= 32
-        && whole <= SMALL
-        && writer.record(start(writer, &header.buffer), whole).is_ok()
+    let bytes = whole::<K, V>(header);
+    if size_of::<Pair<K, V>>() <= SMALL_PAIR
+        && bytes <= SMALL
+        && writer.record(start(writer, &header.buffer), bytes).is_ok()
     {
         header.buffer.marks = marks::WHOLE;
         return Ok(());
@@ -238,9 +240,9 @@ fn record_in_block<K, V>(
     from: usize,
     len: usize,
 ) -> Result {
-    let mask = header.mask as usize;
-    let words = (mask + 1) * size_of::<Pair<K, V>>().div_ceil(8);
-    let whole = || whole_of::<K, V>(mask + 1);
+    let buckets = header.mask as usize + 1;
+    let words = buckets * size_of::<Pair<K, V>>().div_ceil(8);
+    let whole = || whole_of::<K, V>(buckets);
     raw::record_some(writer, &mut header.buffer, from, len, words, whole)
 }
 
