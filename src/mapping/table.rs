@@ -31,6 +31,8 @@ struct Entry {
     len: AtomicUsize,
     arena: AtomicU32,
     seed: AtomicU64,
+    /// The number of the file, which others may have on other devices; 0 in private memory.
+    ino: AtomicU64,
     mapping: AtomicPtr<Mapping>,
 }
 
@@ -40,6 +42,7 @@ static TABLE: [Entry; LIMIT] = [const {
         len: AtomicUsize::new(0),
         arena: AtomicU32::new(0),
         seed: AtomicU64::new(0),
+        ino: AtomicU64::new(0),
         mapping: AtomicPtr::new(ptr::null_mut()),
     }
 }; LIMIT];
@@ -138,7 +141,9 @@ pub(crate) fn find_base(base: *mut u8) -> Option<Arc<Mapping>> {
 
 /// This process's mapping of a file for that access, if it has one.
 pub(crate) fn find_file(identity: Identity, access: Access) -> Option<Arc<Mapping>> {
-    let mappings = those(&ProcessLock::take(WipedWord::Mappings), |_| true);
+    let mappings = those(&ProcessLock::take(WipedWord::Mappings), |entry| {
+        entry.ino.load(Relaxed) == identity.ino
+    });
     mappings
         .into_iter()
         .find(|mapping| mapping.identity() == Some(identity) && mapping.access() == access)
@@ -197,6 +202,8 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
     let weak = Arc::downgrade(&mapping).into_raw();
     entry.arena.store(mapping.arena(), Relaxed);
     entry.seed.store(mapping.hash_seed(), Relaxed);
+    let ino = mapping.identity().map_or(0, |identity| identity.ino);
+    entry.ino.store(ino, Relaxed);
     entry.len.store(mapping.len(), Relaxed);
     entry.mapping.store(weak.cast_mut(), Release);
     entry
