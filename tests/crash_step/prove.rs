@@ -19,6 +19,9 @@ const DEEPEST: usize = 12;
 /// stepped through: each is much like the one before, and all of them together take hours.
 const LONG_RECOVERY: usize = 100;
 
+/// New states that such recoveries may leave, about.
+const LONG_IMAGES: usize = 10_000;
+
 /// What was done, in numbers.
 #[derive(Default, Debug, Clone, Copy)]
 pub(crate) struct Tally {
@@ -40,14 +43,49 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Tally) {
-        self.boundaries += other.boundaries;
-        self.stores += other.stores;
-        self.images += other.images;
-        self.outer += other.outer;
-        self.nested += other.nested;
-        self.survived += other.survived;
-        self.skipped += other.skipped;
-        self.violations += other.violations;
+        let sums = self.to_numbers().into_iter().zip(other.to_numbers());
+        *self = Tally::from_numbers(sums.map(|(one, another)| one + another));
+    }
+
+    /// All of it, for [`from_numbers`](Self::from_numbers).
+    pub(crate) fn to_numbers(self) -> [usize; 8] {
+        [
+            self.boundaries,
+            self.stores,
+            self.images,
+            self.outer,
+            self.nested,
+            self.survived,
+            self.skipped,
+            self.violations,
+        ]
+    }
+
+    pub(crate) fn from_numbers(numbers: impl Iterator<Item = usize>) -> Self {
+        let numbers: Vec<usize> = numbers.collect();
+        let &[
+            boundaries,
+            stores,
+            images,
+            outer,
+            nested,
+            survived,
+            skipped,
+            violations,
+        ] = &numbers[..]
+        else {
+            panic!("eight numbers, not {}", numbers.len());
+        };
+        Tally {
+            boundaries,
+            stores,
+            images,
+            outer,
+            nested,
+            survived,
+            skipped,
+            violations,
+        }
     }
 }
 
@@ -212,6 +250,7 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
             Pace::Instructions => 1,
             Pace::Stores => list.len() / nested_most,
         });
+        let mut long = false;
         while let Some((depth, sparse)) = list.pop() {
             let image = images.apply(&sparse);
             let at = self.tally.images;
@@ -227,9 +266,12 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
                 self.tally.stores += nested.boundaries;
                 let before = list.len();
                 images.for_each_new(&nested, |sparse| list.push((depth + 1, sparse)));
-                if list.len() - before > LONG_RECOVERY && nested_most > plan.long_nested_most {
-                    nested_most = self.tally.nested + plan.long_nested_most;
-                    nested_every = nested_every.max(list.len() / plan.long_nested_most);
+                let new = list.len() - before;
+                if new > LONG_RECOVERY && !long {
+                    long = true;
+                    let more = (LONG_IMAGES / new).clamp(4, plan.long_nested_most);
+                    nested_most = nested_most.min(self.tally.nested + more);
+                    nested_every = nested_every.max(list.len() / more);
                 }
             }
         }

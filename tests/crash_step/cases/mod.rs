@@ -5,6 +5,7 @@ mod doomed;
 mod frees;
 mod links;
 mod map;
+mod plain_map;
 mod roots;
 mod rwlock;
 mod sections;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         vec::subject().cases(),
         string::subject().cases(),
         map::subject().cases(),
+        plain_map::subject().cases(),
         boxed::subject().cases(),
         frees::subject().cases(),
         links::subject().cases(),

@@ -4,6 +4,8 @@
 //! is one crash state. Two ways: the processor's trap flag, in this process, where there is one;
 //! `ptrace`, of a forked child, on all others.
 
+#[cfg(target_arch = "x86_64")]
+mod breakpoint;
 pub(crate) mod ptrace;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod trap_flag;

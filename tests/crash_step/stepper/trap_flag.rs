@@ -4,10 +4,15 @@
 //! All pages of the arena are read-only to begin with. The first store to one faults: from then on
 //! the page is *hot*, writable and compared behind each instruction, until others take its place.
 //!
-//! Instructions that store nothing into the arena leave no new crash state: so it is enough to set
-//! the flag when a store faults, for that one instruction ([`Pace::Stores`]).
+//! Instructions that store nothing into the arena leave no new crash state: so it is enough to stop
+//! when a store faults, behind that one instruction ([`Pace::Stores`]): by the flag, or, once it is
+//! known where the next instruction begins, by a breakpoint there.
 
-use super::{Change, Pace, Recording, compare};
+use super::{
+    Change, Pace, Recording,
+    breakpoint::{self, Followers},
+    compare,
+};
 use std::{
     arch::asm,
     cell::Cell,
@@ -35,6 +40,11 @@ struct Watch {
     hot_count: usize,
     /// Which of them goes next.
     oldest: usize,
+    /// The instruction that faulted, which the flag stops behind; 0 for none.
+    stepped: usize,
+    /// Where a breakpoint is; 0 for nowhere.
+    breakpoint: usize,
+    followers: *mut Followers,
     changes: *mut Change,
     count: usize,
     steps: usize,
@@ -42,6 +52,8 @@ struct Watch {
 }
 
 thread_local! {
+    // What follows the instructions that this thread met.
+    static FOLLOWERS: Cell<Option<Box<Followers>>> = const { Cell::new(None) };
     // Without a destructor and made at compile time: handlers may read it.
     static WATCH: Cell<*mut Watch> = const { Cell::new(ptr::null_mut()) };
 }
@@ -115,6 +127,29 @@ impl Watch {
         self.steps += 1;
     }
 
+    fn followers(&mut self) -> &mut Followers {
+        // SAFETY: set for as long as this is, and used by one handler at a time.
+        unsafe { &mut *self.followers }
+    }
+
+    /// Sees to it that the thread stops behind the instruction at `at`, which faulted.
+    fn stop_behind(&mut self, at: usize, flags: &mut i64) {
+        if self.breakpoint != 0 {
+            // It faults for a second time, at its second page.
+            return;
+        }
+        match self.followers().get(at) {
+            Some(next) if self.pace == Pace::Stores => {
+                self.breakpoint = next;
+                breakpoint::place(next);
+            }
+            _ => {
+                self.stepped = at;
+                *flags |= TRAP_FLAG;
+            }
+        }
+    }
+
     /// Sees to it that the next store faults.
     fn cool(&mut self) {
         for index in 0..self.hot_count {
@@ -124,35 +159,66 @@ impl Watch {
     }
 }
 
-/// The flags with which the interrupted code goes on.
+/// A register of the interrupted code.
 ///
 /// # Safety
 ///
 /// `context` is what the kernel gave a handler.
-unsafe fn flags<'c>(context: *mut libc::c_void) -> &'c mut i64 {
+unsafe fn register<'c>(context: *mut libc::c_void, which: i32) -> &'c mut i64 {
     // SAFETY: by contract.
-    unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_EFL as usize] }
+    unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[which as usize] }
 }
 
-extern "C" fn trapped(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: set by this thread while it steps, and used by its handlers only meanwhile.
-    let Some(watch) = (unsafe { WATCH.get().as_mut() }) else {
-        return;
+extern "C" fn trapped(_: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: set by this thread while it steps, and used by its handlers only meanwhile; the rest is
+    // from the kernel.
+    let (watch, at, flags, by_flag) = unsafe {
+        (
+            WATCH.get().as_mut(),
+            register(context, libc::REG_RIP),
+            register(context, libc::REG_EFL),
+            (*info).si_code != libc::SI_KERNEL,
+        )
     };
-    watch.look();
-    if watch.pace == Pace::Stores {
-        watch.cool();
-        // SAFETY: from the kernel.
-        unsafe { *flags(context) &= !TRAP_FLAG };
+    if !by_flag {
+        // Behind the breakpoint: its instruction is still to be run.
+        *at -= 1;
+    }
+    let Some(watch) = watch else { return };
+    match watch.pace {
+        Pace::Instructions => watch.look(),
+        Pace::Stores if by_flag => {
+            let stepped = watch.stepped;
+            watch.followers().learn(stepped, *at as usize);
+            *flags &= !TRAP_FLAG;
+            watch.look();
+            watch.cool();
+        }
+        Pace::Stores if watch.breakpoint == *at as usize => {
+            breakpoint::take_away(watch.breakpoint);
+            watch.breakpoint = 0;
+            watch.look();
+            watch.cool();
+        }
+        // Another thread's, which is gone by now or soon.
+        Pace::Stores => {}
     }
 }
 
 extern "C" fn faulted(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: as in `trapped`; the kernel says where the fault was.
     let (watch, address) = unsafe { (WATCH.get().as_mut(), (*info).si_addr().addr()) };
-    if watch.is_some_and(|watch| watch.heat(address)) {
+    if let Some(watch) = watch
+        && watch.heat(address)
+    {
         // SAFETY: from the kernel.
-        unsafe { *flags(context) |= TRAP_FLAG };
+        let (at, flags) = unsafe {
+            (
+                *register(context, libc::REG_RIP) as usize,
+                register(context, libc::REG_EFL),
+            )
+        };
+        watch.stop_behind(at, flags);
         return;
     }
     // A real one: the instruction is repeated, and ends the process.
@@ -189,6 +255,9 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
     // SAFETY: both are `len` bytes long.
     unsafe { ptr::copy_nonoverlapping(first.as_ptr(), shadow.as_mut_ptr().cast(), len) };
     let mut changes: Vec<Change> = Vec::with_capacity(MOST_CHANGES);
+    let mut followers = FOLLOWERS
+        .take()
+        .unwrap_or_else(|| Box::new(Followers::new()));
     let watch: *mut Watch = &mut Watch {
         base: base.cast_mut(),
         len,
@@ -197,6 +266,9 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
         hot: [0; HOT],
         hot_count: 0,
         oldest: 0,
+        stepped: 0,
+        breakpoint: 0,
+        followers: &mut *followers,
         changes: changes.as_mut_ptr(),
         count: 0,
         steps: 0,
@@ -217,6 +289,7 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
     // SAFETY: no handler uses it any more.
     let watch = unsafe { &*watch };
     watch.protect(0, len, libc::PROT_READ | libc::PROT_WRITE);
+    FOLLOWERS.set(Some(followers));
     if let Err(panic) = done {
         resume_unwind(panic);
     }
