@@ -2,7 +2,7 @@
 
 use super::Arena;
 use crate::{
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     heap::classes::CLASSES,
     ptr::RelPtr,
     section::{self, Ctx, Writer, in_any_section},
@@ -98,10 +98,7 @@ fn reserve<T>(arena: &Arena, layout: Layout) -> Result<Reserved<T>> {
     // copied from where it was stored just now, in wider pieces.
     let Taken { ctx, offset, class } = match take_at_hand(arena, layout) {
         Some(taken) => taken,
-        None => match take_slow(arena, layout) {
-            Ok(taken) => taken,
-            Err(error) => return Err(*error),
-        },
+        None => unbox(take_slow(arena, layout))?,
     };
     // SAFETY: C1; the reference ends with this statement.
     let base = unsafe { ctx.as_ref() }.base();
@@ -132,7 +129,7 @@ fn take_at_hand(arena: &Arena, layout: Layout) -> Option<Taken> {
 
 #[cold]
 #[inline(never)]
-fn take_slow(arena: &Arena, layout: Layout) -> Result<Taken, Box<Error>> {
+fn take_slow(arena: &Arena, layout: Layout) -> Rare<Taken> {
     let mut ctx = section::attach(arena.mapping())?;
     // SAFETY: C1; the reference ends with this function.
     let own = unsafe { ctx.as_mut() };

@@ -86,6 +86,10 @@ pub(crate) struct Ctx {
     pub(super) reads: Reads,
 }
 
+/// Locks of a section for which room is there from the beginning: a signal handler that takes one
+/// may have interrupted the allocator.
+const LOCKS_AT_HAND: usize = 16;
+
 /// The part of a context that lies on the ordinary heap.
 pub(super) struct Body {
     pub(super) mapping: Arc<Mapping>,
@@ -192,7 +196,7 @@ impl Ctx {
             index,
             cache: Cache::new(index),
             frees: Vec::new(),
-            held: Vec::new(),
+            held: Vec::with_capacity(LOCKS_AT_HAND),
             raw: Vec::new(),
             doomed: Vec::new(),
             dooms: Dooms::default(),

@@ -1,11 +1,11 @@
-//! What is stepped through: everything, or a sample.
+//! What is stepped through: everything, or of each pair so much.
 
 use crate::{prove::Tally, subject::Case};
-use std::collections::HashSet;
 
 /// How much of everything is done.
 pub(crate) struct Plan {
-    what: What,
+    /// What has this in its name is done.
+    name: String,
     /// Crash states of an operation that are looked at, at most: of more than these, every so manyth.
     pub(crate) images_most: usize,
     /// Of how many crash states one is opened by a survivor first.
@@ -18,13 +18,8 @@ pub(crate) struct Plan {
     pub(crate) long_nested_most: usize,
     /// Which part of how many is done.
     part: (usize, usize),
-}
-
-enum What {
-    /// Each operation and each start state, but not each of one from each of the other.
-    Sample,
-    /// All whose names contain this.
-    All(String),
+    /// So many were done before.
+    done: usize,
 }
 
 impl Plan {
@@ -32,26 +27,32 @@ impl Plan {
     pub(crate) fn from_environment() -> Self {
         let part = std::env::var("SHARENA_STEP_PART").ok();
         let part = part.as_deref().map_or((1, 1), part_of);
+        let done = std::env::var("SHARENA_STEP_DONE").ok();
+        let done = done.map_or(0, |done| {
+            done.parse().expect("SHARENA_STEP_DONE is a number")
+        });
         let whole = |name: String| Plan {
-            what: What::All(name),
+            name,
             images_most: usize::MAX,
             survivors_every: 1,
             nested_every: 1,
             nested_most: usize::MAX,
             long_nested_most: 50,
             part,
+            done,
         };
         match std::env::var("SHARENA_STEP") {
             Ok(all) if all == "all" => whole(String::new()),
             Ok(name) => whole(name),
             Err(_) => Plan {
-                what: What::Sample,
-                images_most: 500,
+                name: String::new(),
+                images_most: 300,
                 survivors_every: 2,
                 nested_every: 8,
-                nested_most: 40,
-                long_nested_most: 4,
+                nested_most: 8,
+                long_nested_most: 2,
                 part,
+                done,
             },
         }
     }
@@ -60,31 +61,27 @@ impl Plan {
     #[allow(dead_code)]
     pub(crate) fn brief() -> Self {
         Plan {
-            what: What::Sample,
+            name: String::new(),
             images_most: 400,
             survivors_every: 2,
             nested_every: 16,
             nested_most: 5,
             long_nested_most: 1,
             part: (1, 1),
+            done: 0,
         }
     }
 
     /// The cases to prove.
     pub(crate) fn choose(&self, every: &[Case]) -> Vec<Case> {
-        let chosen = match &self.what {
-            What::Sample => sample(every),
-            What::All(name) => {
-                let named =
-                    |case: &&Case| format!("{}, {}", case.operation, case.start).contains(name);
-                every.iter().filter(named).cloned().collect()
-            }
-        };
-        let mut chosen = chosen;
+        let named =
+            |case: &&Case| format!("{}, {}", case.operation, case.start).contains(&self.name);
+        let mut chosen: Vec<Case> = every.iter().filter(named).cloned().collect();
         // Every operation and every start state soon comes by, wherever it is stopped.
         chosen.sort_by_key(|case| (case.index.0 + case.index.1) % case.of.1);
         let (part, parts) = self.part;
-        chosen.into_iter().skip(part - 1).step_by(parts).collect()
+        let chosen = chosen.into_iter().skip(part - 1).step_by(parts);
+        chosen.skip(self.done).collect()
     }
 
     /// What the plan did not do, and how to do all of it.
@@ -110,18 +107,4 @@ fn part_of(text: &str) -> (usize, usize) {
         (1..=parts).contains(&part).then_some((part, parts))
     });
     numbers.expect("SHARENA_STEP_PART is such as 1/4")
-}
-
-/// Each operation from some start state, each start state with some operation: going through both
-/// lists side by side, over and over until each is through.
-fn sample(every: &[Case]) -> Vec<Case> {
-    let chosen: HashSet<_> = every
-        .iter()
-        .flat_map(|case| {
-            let (operations, starts) = case.of;
-            (0..operations.max(starts)).map(move |n| (case.subject, n % operations, n % starts))
-        })
-        .collect();
-    let is_chosen = |case: &&Case| chosen.contains(&(case.subject, case.index.0, case.index.1));
-    every.iter().filter(is_chosen).cloned().collect()
 }

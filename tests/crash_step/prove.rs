@@ -19,7 +19,10 @@ const DEEPEST: usize = 12;
 /// stepped through: each is much like the one before, and all of them together take hours.
 const LONG_RECOVERY: usize = 100;
 
-/// New states that such recoveries may leave, about.
+/// The same where all recoveries together left so many.
+const MANY_IMAGES: usize = 40_000;
+
+/// New states that such recoveries may leave from there on, about.
 const LONG_IMAGES: usize = 10_000;
 
 /// What was done, in numbers.
@@ -267,9 +270,10 @@ impl<S: PartialEq + Debug> Proof<'_, S> {
                 let before = list.len();
                 images.for_each_new(&nested, |sparse| list.push((depth + 1, sparse)));
                 let new = list.len() - before;
-                if new > LONG_RECOVERY && !long {
+                let many = self.tally.images + list.len() > MANY_IMAGES;
+                if (new > LONG_RECOVERY || many) && !long {
                     long = true;
-                    let more = (LONG_IMAGES / new).clamp(4, plan.long_nested_most);
+                    let more = (LONG_IMAGES / new.max(1)).clamp(1, plan.long_nested_most);
                     nested_most = nested_most.min(self.tally.nested + more);
                     nested_every = nested_every.max(list.len() / more);
                 }

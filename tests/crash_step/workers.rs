@@ -34,19 +34,24 @@ pub(crate) fn worked(cases: &[Case], plan: &Plan) -> bool {
     pin(number.parse().expect("a number"));
     while let Some(index) = next_index() {
         let case = &cases[index];
-        eprintln!("{}, {} ...", case.operation, case.start);
+        say(&format!("{index}: {}, {} ...", case.operation, case.start));
         let started = Instant::now();
         let tally = (case.prove)(plan);
-        eprintln!(
-            "{}, {}: {tally} in {:.1?}",
+        say(&format!(
+            "{index}: {}, {}: {tally} in {:.1?}",
             case.operation,
             case.start,
             started.elapsed()
-        );
+        ));
         let numbers = tally.to_numbers().map(|number| number.to_string());
         println!("\n{DONE} {index} {}", numbers.join(" "));
     }
     true
+}
+
+/// Tells whoever waits, at once: else the lines of workers would be mixed.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The next case that nobody has taken.

@@ -16,7 +16,7 @@ use super::{
 use std::{
     arch::asm,
     cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
     sync::Once,
 };
@@ -231,6 +231,12 @@ type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // What a panic prints is not stepped through.
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            clear_trap_flag();
+            hook(info);
+        }));
         // SAFETY: handlers that only touch memory set aside for them.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
