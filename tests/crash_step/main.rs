@@ -5,9 +5,10 @@
 //! list, which covers kills inside recovery, to any depth. At each a survivor may act first, while
 //! the dead one is still lying there.
 //!
-//! Each operation of a [`subject`] is stepped from each of its start states. `SHARENA_STEP=all` does
-//! all of that; otherwise a sample of it is taken, and what was left out is said; `SHARENA_STEP=name`
-//! does all of what has `name` in its name.
+//! Each operation of a [`subject`] is stepped from each of its start states. With `SHARENA_STEP=all`
+//! nothing is left out, which takes half an hour; otherwise of each pair some states and few
+//! recoveries are looked at, and what was left out is said; `SHARENA_STEP=name` leaves out nothing of
+//! what has `name` in its name.
 #![cfg(target_os = "linux")]
 // In the tables of operations, what gives nothing is called in `Ok(..)`.
 #![allow(clippy::unit_arg)]
