@@ -29,8 +29,13 @@ pub(crate) fn unbox<T>(result: Rare<T>) -> Result<T> {
 /// the allocator.
 pub(crate) struct Boxed(NonNull<Error>);
 
-/// The errors that carry nothing and are returned by slow paths.
-static PLAIN: [Error; 10] = [
+/// All errors that carry nothing.
+static PLAIN: [Error; 15] = [
+    Error::Endianness,
+    Error::NotInArena,
+    Error::ReadOnly,
+    Error::NotFrozen,
+    Error::Frozen,
     Error::Poisoned,
     Error::WouldBlock,
     Error::TimedOut,

@@ -6,9 +6,9 @@
 //! the dead one is still lying there.
 //!
 //! Each operation of a [`subject`] is stepped from each of its start states. With `SHARENA_STEP=all`
-//! nothing is left out, which takes half an hour; otherwise of each pair some states and few
-//! recoveries are looked at, and what was left out is said; `SHARENA_STEP=name` leaves out nothing of
-//! what has `name` in its name.
+//! every state is looked at, and every recovery stepped through but where there are very many
+//! ([`prove`]), which takes half an hour; otherwise some states of each pair, and few recoveries; what
+//! was left out is said. `SHARENA_STEP=name` is as `all` for what has `name` in its name.
 #![cfg(target_os = "linux")]
 // In the tables of operations, what gives nothing is called in `Ok(..)`.
 #![allow(clippy::unit_arg)]

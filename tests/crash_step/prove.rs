@@ -190,12 +190,17 @@ fn in_all_ways(
     f: &(dyn Fn(&Arena) + Sync),
 ) -> [stepper::Recording; 3] {
     let by = |step: fn(*const u8, Pace, &dyn Fn()) -> stepper::Recording, pace: Pace| {
-        in_a_thread(|| {
+        let once = || {
             let mut options = small();
             options.leave_the_dead(leave_the_dead);
             let arena = options.from_image(image).expect("an image opens");
             step(arena.base(), pace, &|| f(&arena))
-        })
+        };
+        if pace == Pace::Stores {
+            // For a first time, so that it is known where breakpoints go.
+            in_a_thread(once);
+        }
+        in_a_thread(once)
     };
     let by_flag = |base, pace, f: &dyn Fn()| stepper::trap_flag::step(base, SIZE as usize, pace, f);
     let by_ptrace = |base, pace, f: &dyn Fn()| stepper::ptrace::step(base, SIZE as usize, pace, f);

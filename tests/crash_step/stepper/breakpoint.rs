@@ -30,7 +30,7 @@ unsafe impl Sync for Replaced {}
 
 static REPLACED: Replaced = Replaced(UnsafeCell::new(0));
 
-/// What follows each instruction that was met, which this thread's handlers look up.
+/// What follows each instruction that was met. Handlers look it up.
 pub(super) struct Followers {
     /// An instruction and the one behind it, or 0.
     pairs: Box<[(usize, usize)]>,

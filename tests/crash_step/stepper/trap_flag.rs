@@ -18,7 +18,7 @@ use std::{
     cell::Cell,
     panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
-    sync::Once,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
 const PAGE: usize = 4096;
@@ -51,9 +51,10 @@ struct Watch {
     overflow: bool,
 }
 
+/// What follows the instructions that were met, unless some thread steps with it.
+static FOLLOWERS: Mutex<Option<Box<Followers>>> = Mutex::new(None);
+
 thread_local! {
-    // What follows the instructions that this thread met.
-    static FOLLOWERS: Cell<Option<Box<Followers>>> = const { Cell::new(None) };
     // Without a destructor and made at compile time: handlers may read it.
     static WATCH: Cell<*mut Watch> = const { Cell::new(ptr::null_mut()) };
 }
@@ -261,7 +262,7 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
     // SAFETY: both are `len` bytes long.
     unsafe { ptr::copy_nonoverlapping(first.as_ptr(), shadow.as_mut_ptr().cast(), len) };
     let mut changes: Vec<Change> = Vec::with_capacity(MOST_CHANGES);
-    let mut followers = FOLLOWERS
+    let mut followers = followers_at_hand()
         .take()
         .unwrap_or_else(|| Box::new(Followers::new()));
     let watch: *mut Watch = &mut Watch {
@@ -295,7 +296,7 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
     // SAFETY: no handler uses it any more.
     let watch = unsafe { &*watch };
     watch.protect(0, len, libc::PROT_READ | libc::PROT_WRITE);
-    FOLLOWERS.set(Some(followers));
+    *followers_at_hand() = Some(followers);
     if let Err(panic) = done {
         resume_unwind(panic);
     }
@@ -307,6 +308,10 @@ pub(crate) fn step(base: *const u8, len: usize, pace: Pace, f: impl FnOnce()) ->
         changes: changes.as_slice().to_vec(),
         boundaries: watch.steps,
     }
+}
+
+fn followers_at_hand() -> MutexGuard<'static, Option<Box<Followers>>> {
+    FOLLOWERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn set_trap_flag() {
