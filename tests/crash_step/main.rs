@@ -53,9 +53,10 @@ fn every_instruction() {
 fn all_ways_of_stepping_agree() {
     for case in cases::all() {
         // Reading all of the arena at each instruction is slow: not where there are very many.
+        let (subject, _) = case.operation.split_once(": ").unwrap();
         let long = ["section", "doomed"]
             .iter()
-            .any(|long| case.subject.contains(long));
+            .any(|long| subject.contains(long));
         if case.index == (0, 3) && !long {
             (case.compare)();
         }

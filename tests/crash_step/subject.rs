@@ -52,7 +52,7 @@ pub(crate) struct Subject<S: 'static> {
 /// One operation from one start state.
 #[derive(Clone)]
 pub(crate) struct Case {
-    pub(crate) subject: &'static str,
+    /// The subject's name and the operation's.
     pub(crate) operation: String,
     pub(crate) start: &'static str,
     /// Which of the subject's operations it is, and which of its start states,
@@ -79,7 +79,6 @@ impl<S: PartialEq + Debug + Send + 'static> Subject<S> {
                 #[cfg(target_arch = "x86_64")]
                 let compared = this.clone();
                 Case {
-                    subject: this.name,
                     operation: format!("{}: {}", this.name, this.operations[index.0].name),
                     start: this.starts[index.1].name,
                     index,
