@@ -40,6 +40,9 @@ impl<K, V> Copy for Storage<K, V> {}
 const SMALL: usize = 64 << 10;
 const SMALL_PAIR: usize = 32;
 
+/// A pair that is no longer is copied sooner than another one's cache line is fetched.
+const CACHE_LINE: usize = 64;
+
 /// Where the control bytes begin.
 #[inline(always)]
 fn control_at<K, V>(buckets: usize) -> usize {
@@ -145,15 +148,19 @@ impl<K, V> Room<K, V> {
         is_empty(self.control)
     }
 
-    /// Records what filling the bucket changes: its control byte. A bucket that may have been full when
-    /// the section began is exchanged for another one of its group, or its pair recorded, too.
+    /// Records what filling the bucket changes: its control byte. Of a bucket that may have been full
+    /// when the section began the pair is recorded, too; a long one is spared by another bucket.
     #[inline(always)]
     pub(super) fn recorded(mut self, writer: Writer, header: &mut MapHeader) -> Result<Self> {
         if header.buffer.marks & (marks::FRESH | marks::WHOLE) != 0 {
             return Ok(self);
         }
         if Freed::by(header.buffer.stamp).may_have(self.control) {
-            self.bucket = unbox(another_bucket::<K, V>(writer, header, self.bucket))?;
+            if size_of::<Pair<K, V>>() <= CACHE_LINE {
+                record_pair::<K, V>(writer, header, self.bucket)?;
+            } else {
+                self.bucket = unbox(another_bucket::<K, V>(writer, header, self.bucket))?;
+            }
         }
         record_control(writer, header, self.storage, self.bucket)?;
         Ok(self)
@@ -185,11 +192,18 @@ fn another_bucket<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -
     if let Some(other) = table.another_free(bucket) {
         return Ok(other);
     }
-    let size = size_of::<Pair<K, V>>();
-    if size != 0 && !mutant::is(Mutant::FillUnrecorded) {
-        record_in_block::<K, V>(writer, header, bucket * size, size)?;
-    }
+    record_pair::<K, V>(writer, header, bucket)?;
     Ok(bucket)
+}
+
+/// Records the pair that a free bucket had.
+#[inline(always)]
+fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> Result {
+    let size = size_of::<Pair<K, V>>();
+    if size == 0 || mutant::is(Mutant::FillUnrecorded) {
+        return Ok(());
+    }
+    record_in_block::<K, V>(writer, header, bucket * size, size)
 }
 
 /// Records the control byte of a bucket.
