@@ -42,6 +42,12 @@ impl Block {
     pub(crate) fn bit(self) -> u64 {
         1 << (self.index % 64)
     }
+
+    /// See [`Mapping::place_of`].
+    #[inline(always)]
+    pub(crate) fn place(self, mapping: &Mapping) -> usize {
+        mapping.place_of(self.slab, self.index)
+    }
 }
 
 impl Mapping {
@@ -91,8 +97,14 @@ impl Mapping {
     /// Whether the block is given out.
     #[inline(always)]
     pub(crate) fn is_allocated(&self, block: Block) -> bool {
-        let (published, remote) = self.words(block.slab, block.word());
-        published.load(Acquire) & !remote.load(Acquire) & block.bit() != 0
+        self.is_allocated_at(block.place(self))
+    }
+
+    /// The same for a block whose place is known.
+    #[inline(always)]
+    pub(crate) fn is_allocated_at(&self, place: usize) -> bool {
+        let (published, remote, bit) = self.words_at(place);
+        published.load(Acquire) & !remote.load(Acquire) & bit != 0
     }
 
     /// Marks a block as given out. Only for the slab's owner.
@@ -105,10 +117,16 @@ impl Mapping {
     /// Marks a block as free. Only for the slab's owner. Says whether it was given out.
     #[inline(always)]
     pub(crate) fn unpublish(&self, block: Block) -> bool {
-        let (word, _) = self.words(block.slab, block.word());
+        self.unpublish_at(block.place(self))
+    }
+
+    /// The same for a block whose place is known.
+    #[inline(always)]
+    pub(crate) fn unpublish_at(&self, place: usize) -> bool {
+        let (word, _, bit) = self.words_at(place);
         let old = word.load(Relaxed);
-        word.store(old & !block.bit(), Release);
-        old & block.bit() != 0
+        word.store(old & !bit, Release);
+        old & bit != 0
     }
 
     /// Frees a block, if it is given out, for `slot`: in its own slab or in one of others. `None` if

@@ -308,6 +308,25 @@ impl Mapping {
         }
     }
 
+    /// Where the bit of a slab's block is, counted from the first slab's first one: for
+    /// [`Mapping::words_at`].
+    #[inline(always)]
+    pub(crate) fn place_of(&self, slab: usize, index: usize) -> usize {
+        slab * self.stride * 8 + index
+    }
+
+    /// As [`Mapping::words`], with the bit in them, for such a place.
+    #[inline(always)]
+    pub(crate) fn words_at(&self, place: usize) -> (&AtomicU64, &AtomicU64, u64) {
+        debug_assert!(place / 8 < self.committed() * self.stride);
+        // SAFETY: as for `words`; the stride consists of whole words.
+        unsafe {
+            let published = self.published.add(place / 64);
+            let remote = published.byte_add(self.bitmap);
+            (published.as_ref(), remote.as_ref(), 1 << (place % 64))
+        }
+    }
+
     /// How far behind the begin of the first slab an offset lies, if it lies in a committed slab.
     #[inline(always)]
     pub(crate) fn in_data(&self, offset: u64) -> Option<u64> {

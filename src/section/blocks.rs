@@ -1,7 +1,10 @@
 //! Blocks of the open section: allocated as a part of it, freed after its commit; and those that the
 //! thread has at hand, which are nobody's.
 
-use super::{Ctx, Writer, ctx::Deferred};
+use super::{
+    Ctx, Writer,
+    frees::{Deferred, SmallBlock},
+};
 use crate::{
     error::{Error, Rare, Result, unbox},
     heap::{Allocation, classes::size_of_class},
@@ -128,7 +131,8 @@ impl Writer {
         let Some((block, state)) = self.mapping().block_at(offset) else {
             return unbox(self.free_span(offset));
         };
-        if !self.mapping().is_allocated(block) {
+        let small = SmallBlock::new(self.mapping(), block, offset);
+        if !self.mapping().is_allocated_at(small.place) {
             return Err(Error::DoubleFree { offset });
         }
         let ctx = self.ctx_mut();
@@ -140,7 +144,7 @@ impl Writer {
         }
         self.reserve(1)?;
         self.append(EntryKind::Free, offset, []);
-        self.defer(offset, state);
+        self.defer(offset, Some(small), state);
         Ok(())
     }
 
@@ -168,15 +172,15 @@ impl Writer {
         ) {
             return Err(error);
         }
-        let state = match self.mapping().block_at(offset) {
-            Some((_, state)) => state,
+        let (block, state) = match self.mapping().block_at(offset) {
+            Some((block, state)) => (Some(SmallBlock::new(self.mapping(), block, offset)), state),
             None => match self.mapping().find(offset)? {
-                Allocation::Span { state, .. } => state,
+                Allocation::Span { state, .. } => (None, state),
                 Allocation::Block(_) => return Err(error),
             },
         };
         if !self.ctx_mut().take_held_back(16) {
-            self.defer_at(0, offset, state);
+            self.defer_at(0, offset, block, state);
             return Ok(());
         }
         if state.is(SlabKind::Span) {
@@ -184,7 +188,7 @@ impl Writer {
         } else {
             self.append(EntryKind::Free, offset, []);
         }
-        self.defer(offset, state);
+        self.defer(offset, block, state);
         Ok(())
     }
 
@@ -195,7 +199,7 @@ impl Writer {
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
                 self.reserve(1)?;
                 self.append(EntryKind::FreeSpan, offset, [state.0]);
-                self.defer(offset, state);
+                self.defer(offset, None, state);
                 Ok(())
             }
             _ => Err(Error::DoubleFree { offset }.into()),
@@ -211,19 +215,22 @@ impl Writer {
 
     /// Leaves a free, whose entry is the log's last, to the section's end.
     #[inline(always)]
-    fn defer(&self, offset: u64, state: SlabState) {
+    fn defer(&self, offset: u64, block: Option<SmallBlock>, state: SlabState) {
         let position = self.ctx().position().0;
-        self.defer_at(position, offset, state);
+        self.defer_at(position, offset, block, state);
     }
 
     /// Leaves a free to the section's end; of which the log tells, unless `position` is 0.
     #[inline(always)]
-    fn defer_at(&self, position: u64, offset: u64, state: SlabState) {
+    fn defer_at(&self, position: u64, offset: u64, block: Option<SmallBlock>, state: SlabState) {
         let ctx = self.ctx_mut();
-        let free = Deferred {
-            position,
-            offset,
-            state,
+        let free = match block {
+            Some(block) if state.is_by(SlabKind::Owned, ctx.index()) => Deferred::Own(block),
+            _ => Deferred::Other {
+                position,
+                offset,
+                state,
+            },
         };
         if !mutant::JOURNAL || mutant::is(Mutant::FreeBeforeCommit) {
             ctx.free_now(free);

@@ -6,6 +6,7 @@
 use super::{
     doom::Dooms,
     flags::Flags,
+    frees::Frees,
     held::{Held, LockKind},
     here::Here,
     reads::Reads,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     heap::{Cache, Magazines},
-    layout::{LockWord, LogPosition, SlabState, Slot, Stamp, Tag},
+    layout::{LockWord, LogPosition, Slot, Stamp, Tag},
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
     share::Schema,
@@ -36,8 +37,8 @@ pub(crate) struct Ctx {
     pub(super) here: Here,
     /// What lock words say while this thread holds them.
     pub(super) tag: u64,
-    /// The open section's stamp; 0 until it records something.
-    pub(super) stamp: u64,
+    /// The stamp of the open section, or of the next one.
+    stamp: u64,
     /// Guards, and what else the fast paths ask for.
     pub(super) flags: Flags,
     /// Nesting of `Arena::section`.
@@ -72,8 +73,7 @@ pub(crate) struct Ctx {
     origin: u64,
     /// The range recorded last in this section: containers in it need no record of their own.
     pub(super) recorded: (usize, usize),
-    /// The last section's stamp, and the last one whose number the slot is beyond.
-    last_stamp: u64,
+    /// The last stamp whose number the slot is beyond.
     reserved_stamp: u64,
     mapping: *const Mapping,
     slot: *const Slot,
@@ -95,8 +95,8 @@ pub(super) struct Body {
     pub(super) mapping: Arc<Mapping>,
     pub(super) index: usize,
     pub(super) cache: Cache,
-    /// Blocks to free after commit, with the log position behind their entry.
-    pub(super) frees: Vec<Deferred>,
+    /// What to free after commit.
+    pub(super) frees: Frees,
     /// The locks of a unit that may have several.
     pub(super) held: Vec<Held>,
     /// The types of the containers among the frees, in order.
@@ -112,23 +112,8 @@ pub(super) struct Body {
     _pages: Wiped,
 }
 
-/// The state of what is not a block: a container to be taken apart, whose type is next in
-/// [`Body::doomed`].
-pub(super) const DOOMED: SlabState = SlabState(0);
-
 /// How many section numbers a thread takes at once.
 const RESERVED_SERIALS: u64 = 1024;
-
-/// A free that waits for commit.
-pub(super) struct Deferred {
-    /// Behind its entry; 0 if the log had no room for one.
-    pub(super) position: u64,
-    pub(super) offset: u64,
-    /// What its slab was when the free was decided: of a span's head the exact word. A slab of this
-    /// slot's stays so (H5), others may change hands. [`DOOMED`] for a container, whose header was
-    /// copied to the offset.
-    pub(super) state: SlabState,
-}
 
 thread_local! {
     /// The thread's first context.
@@ -195,7 +180,7 @@ impl Ctx {
         let body = Box::new(Body {
             index,
             cache: Cache::new(index),
-            frees: Vec::new(),
+            frees: Frees::default(),
             held: Vec::with_capacity(LOCKS_AT_HAND),
             raw: Vec::new(),
             doomed: Vec::new(),
@@ -222,6 +207,7 @@ impl Ctx {
         this.next_ctx = FIRST.get();
         this.inline = (&raw const this.slot().inline).cast::<u8>().cast_mut();
         this.rewind();
+        this.next_stamp();
         FIRST.set(ctx);
         let ctx = NonNull::new(ctx);
         Self::set_current(ctx);
@@ -316,7 +302,7 @@ impl Ctx {
     /// Whether a section is open.
     #[inline(always)]
     pub(crate) fn in_section(&self) -> bool {
-        self.flags.guards() | self.scopes != 0
+        self.flags.guards() | u64::from(self.scopes) != 0
     }
 
     /// Whether locks are held beyond their guards.
@@ -324,22 +310,20 @@ impl Ctx {
         self.retained != 0 || self.retains_reads()
     }
 
-    /// The open section's stamp.
+    /// The open section's stamp. A section that has something in the log has it alone; of others
+    /// nothing bears it.
     #[inline(always)]
-    pub(crate) fn stamp(&mut self) -> u64 {
-        if self.stamp == 0 {
-            self.new_stamp();
-        }
+    pub(crate) fn stamp(&self) -> u64 {
         self.stamp
     }
 
+    /// The stamp of the section after one that has something in the log.
     #[inline(always)]
-    fn new_stamp(&mut self) {
-        if self.last_stamp == self.reserved_stamp {
+    pub(super) fn next_stamp(&mut self) {
+        if self.stamp == self.reserved_stamp {
             self.reserve_stamps();
         }
-        self.last_stamp += 1;
-        self.stamp = self.last_stamp;
+        self.stamp += 1;
     }
 
     /// The slot's serial is beyond each number before that is used, and never goes back (J2): whoever
@@ -357,7 +341,7 @@ impl Ctx {
         let end = first + RESERVED_SERIALS;
         self.slot().serial.store(end, Release);
         compiler_fence(SeqCst);
-        self.last_stamp = Stamp::new(self.index(), first).0;
+        self.stamp = Stamp::new(self.index(), first).0;
         self.reserved_stamp = Stamp::new(self.index(), end).0;
     }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Ctx, Writer,
-    ctx::{DOOMED, Deferred},
+    frees::{DOOMED, Deferred},
 };
 use crate::{
     journal,
@@ -117,7 +117,7 @@ impl Ctx {
                 known.place = place;
             }
         }
-        body.frees.push(Deferred {
+        body.frees.push(Deferred::Other {
             position,
             offset: payload + offset_of!(Doom, header) as u64,
             state: DOOMED,

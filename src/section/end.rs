@@ -2,12 +2,12 @@
 
 use super::{
     Ctx,
-    ctx::{DOOMED, Deferred},
     flags::Entered,
+    frees::{DOOMED, Deferred, SmallBlock},
     held::Held,
 };
 use crate::{
-    error::Result,
+    error::{Error, Rare, Result},
     layout::{LockWord, LogPosition, MutexHeader, SlabKind, SlabState, WAITERS_BIT},
     mutant::{self, Mutant},
 };
@@ -48,7 +48,9 @@ impl Ctx {
     fn commit_frees(&mut self) {
         self.forget_recorded();
         compiler_fence(SeqCst);
-        self.slot().done.store(0, Relaxed);
+        if self.slot().done.load(Relaxed) != 0 {
+            self.slot().done.store(0, Relaxed);
+        }
         compiler_fence(SeqCst);
         let committed = self.position().0 | LogPosition::COMMITTED;
         self.slot().log.store(committed, Release);
@@ -58,7 +60,7 @@ impl Ctx {
     /// What was recorded belongs to no section any more.
     #[inline(always)]
     pub(super) fn forget_recorded(&mut self) {
-        self.stamp = 0;
+        self.next_stamp();
         self.recorded.1 = 0;
     }
 
@@ -73,13 +75,31 @@ impl Ctx {
     }
 
     /// The frees of a committed section, from the last to the first, and the end of its journal.
-    #[inline]
     pub(super) fn finish(&mut self) {
+        self.finish_frees();
+        self.flags.set_frees(false);
+    }
+
+    /// The same, but for what the flags say. Mostly it is one block of the thread's own.
+    #[inline(always)]
+    fn finish_frees(&mut self) {
+        let Some(block) = self.body_mut().frees.take_only_own() else {
+            return self.finish_several();
+        };
+        self.free_own(block);
+        compiler_fence(SeqCst);
+        self.slot().log.store(0, Release);
+        self.rewind_kept();
+        let (body, _, mapping) = self.parts();
+        body.cache.release_emptied(mapping);
+    }
+
+    #[inline(never)]
+    fn finish_several(&mut self) {
         let mut doubted = false;
         while let Some(free) = self.body_mut().frees.pop() {
             doubted |= self.free_now(free);
         }
-        self.flags.set_frees(false);
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
         if doubted {
@@ -94,28 +114,28 @@ impl Ctx {
     /// One free. Says whether the slot's doubt word names it.
     #[inline(always)]
     pub(super) fn free_now(&mut self, free: Deferred) -> bool {
-        let Deferred {
-            position,
-            offset,
-            state,
-        } = free;
-        !self.free_own(offset, state) && self.free_other(position, offset, state)
+        match free {
+            Deferred::Own(block) => {
+                self.free_own(block);
+                false
+            }
+            Deferred::Other {
+                position,
+                offset,
+                state,
+            } => self.free_other(position, offset, state),
+        }
     }
 
-    /// One free of a block in an own slab: one store, which may be repeated. Says whether it is such
-    /// a block.
+    /// One free of a block in an own slab: one store, which may be repeated.
     #[inline(always)]
-    fn free_own(&mut self, offset: u64, state: SlabState) -> bool {
-        if !state.is_by(SlabKind::Owned, self.index()) {
-            return false;
-        }
-        let (body, magazines, mapping) = self.parts();
-        let block = mapping.block_in(mapping.slab_of(offset), state, offset);
+    fn free_own(&mut self, block: SmallBlock) {
         // One that the section freed twice is put back once.
-        if mapping.unpublish(block) {
-            body.cache.put(mapping, magazines, offset, block.class);
+        if self.mapping().unpublish_at(block.place)
+            && !self.magazines.push(block.class, block.offset)
+        {
+            self.put_in_full(block.offset, block.class);
         }
-        true
     }
 
     /// One free of a span, or of a block in a slab of others. Killed anywhere inside, recovery may
@@ -140,7 +160,7 @@ impl Ctx {
         }
         if state.is_by(SlabKind::Owned, index) {
             // Adopted since.
-            self.free_own(offset, state);
+            self.free_own(SmallBlock::new(mapping, block, offset));
             return false;
         }
         if !mutant::is(Mutant::NoDoubt) {
@@ -199,17 +219,25 @@ impl Ctx {
             None => return false,
             Some(false) => mutant::here("a block was freed"),
             Some(true) if self.magazines.push(block.class, offset) => {}
-            Some(true) => self.put_in_full(offset, block.class),
+            Some(true) => self.put_alone_in_full(offset, block.class),
         }
         true
     }
 
-    /// Puts a block into a magazine that is full, and gives back slabs that became empty.
+    /// Puts a block into a magazine that is full.
     #[cold]
     #[inline(never)]
     fn put_in_full(&mut self, offset: u64, class: usize) {
         let (body, magazines, mapping) = self.parts();
         body.cache.put(mapping, magazines, offset, class);
+    }
+
+    /// The same where no section is open: gives back slabs that became empty.
+    #[cold]
+    #[inline(never)]
+    fn put_alone_in_full(&mut self, offset: u64, class: usize) {
+        self.put_in_full(offset, class);
+        let (body, _, mapping) = self.parts();
         body.cache.release_emptied(mapping);
     }
 
@@ -225,8 +253,53 @@ impl Ctx {
         true
     }
 
-    /// Ends the unit and begins the next one without letting go of the locks.
+    /// Ends the section of a single lock, whose guard lives, and begins its next one. Says whether it is
+    /// such a section, in which no signal handler has come.
+    #[inline(always)]
+    pub(crate) fn commit_single(&mut self) -> bool {
+        if self.reads_any() {
+            return false;
+        }
+        let Some(entered) = self.flags.enter_section_of_single() else {
+            return false;
+        };
+        if entered.has_frees() {
+            self.commit_and_free();
+        } else {
+            self.commit_all();
+        }
+        self.flags.leave(entered.without_frees());
+        true
+    }
+
     #[inline(never)]
+    fn commit_and_free(&mut self) {
+        self.commit_frees();
+        self.finish_frees();
+    }
+
+    /// The same for any section of one lock, whose guard lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSection`] where it is that of the process that this one was forked from;
+    /// [`Error::NeedsSection`] where other locks are held; [`Error::Reentered`].
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn commit_only(&mut self) -> Rare {
+        if !self.is_own() {
+            return Err(Error::NoSection.into());
+        }
+        if self.is_one_of_several() {
+            return Err(Error::NeedsSection.into());
+        }
+        self.enter()?;
+        self.commit_and_go_on();
+        self.leave();
+        Ok(())
+    }
+
+    /// Ends the unit and begins the next one without letting go of the locks.
     pub(crate) fn commit_and_go_on(&mut self) {
         if self.flags.has_frees() {
             self.commit_frees();
@@ -310,7 +383,7 @@ impl Ctx {
             }
         }
         self.retained += u32::from(retained);
-        if self.scopes | self.flags.guards() == 0 {
+        if !self.in_section() {
             self.end_unit();
         }
     }
@@ -441,7 +514,7 @@ impl Ctx {
         let busy = self.flags.is_busy();
         self.flags.set_busy(true);
         self.flags.remove_guards(1);
-        if self.flags.guards() | self.scopes == 0 && self.commit() {
+        if !self.in_section() && self.commit() {
             self.finish();
         }
         compiler_fence(SeqCst);

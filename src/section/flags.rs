@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 ///
 /// | bits | meaning |
 /// |---|---|
-/// | 0..32 | live write guards, and sections that have no guard (`root_with` and the like) |
-/// | 32 | busy: inside an operation, while a signal handler must keep out |
-/// | 33 | plural: the unit may have several locks, from its scope's begin to its end |
-/// | 34 | frees: the section has frees to do after commit |
-/// | 35 | others: the thread has other contexts |
-/// | 36 | single: the unit has one lock, and can have no other |
-/// | 37 | in panic: the thread was panicking when it took that lock |
-/// | 38 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
+/// | 0 | busy: inside an operation, while a signal handler must keep out |
+/// | 1 | plural: the unit may have several locks, from its scope's begin to its end |
+/// | 2 | frees: the section has frees to do after commit |
+/// | 3 | others: the thread has other contexts |
+/// | 4 | single: the unit has one lock, and can have no other |
+/// | 5 | in panic: the thread was panicking when it took that lock |
+/// | 6 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
+/// | 8..64 | live write guards, and sections that have no guard (`root_with` and the like) |
 ///
 /// It is read and written as a whole: a load of eight bytes behind a store of fewer would wait until
 /// the store has left the store buffer, at each lock and unlock. Atomic, since only then the compiler
@@ -29,14 +29,28 @@ pub(super) struct Flags(AtomicU64);
 #[derive(Clone, Copy)]
 pub(super) struct Entered(u64);
 
-const GUARDS: u64 = u32::MAX as u64;
-const BUSY: u64 = 1 << 32;
-const PLURAL: u64 = 1 << 33;
-const FREES: u64 = 1 << 34;
-const OTHERS: u64 = 1 << 35;
-const SINGLE: u64 = 1 << 36;
-const IN_PANIC: u64 = 1 << 37;
-const UNREACHED: u64 = 1 << 38;
+impl Entered {
+    #[inline(always)]
+    pub(super) fn has_frees(self) -> bool {
+        self.0 & FREES != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn without_frees(self) -> Self {
+        Entered(self.0 & !FREES)
+    }
+}
+
+const BUSY: u64 = 1;
+const PLURAL: u64 = 1 << 1;
+const FREES: u64 = 1 << 2;
+const OTHERS: u64 = 1 << 3;
+const SINGLE: u64 = 1 << 4;
+const IN_PANIC: u64 = 1 << 5;
+const UNREACHED: u64 = 1 << 6;
+/// One guard, and the bits that count them.
+const GUARD: u64 = 1 << 8;
+const GUARDS: u64 = !(GUARD - 1);
 
 impl Flags {
     #[inline(always)]
@@ -80,6 +94,18 @@ impl Flags {
         self.enter_unless(BUSY | GUARDS | OTHERS)
     }
 
+    /// The same, in the section of a single lock, whose guard lives; there may be frees.
+    #[inline(always)]
+    pub(super) fn enter_section_of_single(&self) -> Option<Entered> {
+        let before = self.get();
+        if before & !(OTHERS | FREES) != SINGLE | GUARD {
+            return None;
+        }
+        self.put(before | BUSY);
+        compiler_fence(SeqCst);
+        Some(Entered(before))
+    }
+
     #[inline(always)]
     fn enter_unless(&self, bits: u64) -> Option<Entered> {
         let before = self.get();
@@ -107,7 +133,7 @@ impl Flags {
     /// Whether it is the section of a single lock, whose guard lives, and nothing is to be freed.
     #[inline(always)]
     pub(super) fn are_of_single(&self) -> bool {
-        self.get() & !OTHERS == SINGLE | 1
+        self.get() & !OTHERS == SINGLE | GUARD
     }
 
     /// Whether nothing is open here, but there are other contexts.
@@ -119,14 +145,14 @@ impl Flags {
     /// Begins the section of a single lock where nothing is open.
     #[inline(always)]
     pub(super) fn begin_single(&self) {
-        self.put(self.get() | SINGLE | 1);
+        self.put(self.get() | SINGLE | GUARD);
     }
 
     /// Ends the section of a single lock; or begins one where more is going on.
     #[inline(always)]
     pub(super) fn set_single(&self, single: bool, in_panic: bool) {
         let others = self.get() & !(GUARDS | SINGLE | IN_PANIC);
-        let single = if single { SINGLE | 1 } else { 0 };
+        let single = if single { SINGLE | GUARD } else { 0 };
         let in_panic = if in_panic { IN_PANIC } else { 0 };
         self.put(others | single | in_panic);
     }
@@ -149,25 +175,24 @@ impl Flags {
     }
 
     #[inline(always)]
-    pub(super) fn guards(&self) -> u32 {
-        (self.get() & GUARDS) as u32
+    pub(super) fn guards(&self) -> u64 {
+        self.get() / GUARD
     }
 
     #[inline(always)]
-    pub(super) fn set_guards(&self, guards: u32) {
-        self.put(self.get() & !GUARDS | u64::from(guards));
+    pub(super) fn set_guards(&self, guards: u64) {
+        self.put(self.get() & !GUARDS | (guards * GUARD));
     }
 
     #[inline(always)]
     pub(super) fn add_guard(&self) {
-        debug_assert!(self.guards() < u32::MAX);
-        self.put(self.get() + 1);
+        self.put(self.get() + GUARD);
     }
 
     #[inline(always)]
-    pub(super) fn remove_guards(&self, count: u32) {
+    pub(super) fn remove_guards(&self, count: u64) {
         debug_assert!(self.guards() >= count);
-        self.put(self.get() - u64::from(count));
+        self.put(self.get() - count * GUARD);
     }
 
     #[inline(always)]

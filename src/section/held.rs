@@ -65,7 +65,7 @@ impl Ctx {
     /// [`Error::OtherArena`] while the thread has a section in another arena.
     #[inline(always)]
     pub(crate) fn may_lock(&self) -> Result {
-        if self.flags.guards() | self.scopes == 0 && !self.flags.has_others() {
+        if !self.in_section() && !self.flags.has_others() {
             return Ok(());
         }
         self.may_lock_another()
@@ -202,7 +202,7 @@ impl Ctx {
             !gone
         });
         self.retained -= retained;
-        self.flags.remove_guards(leaked);
+        self.flags.remove_guards(u64::from(leaked));
         self.moved |= retained + leaked != 0;
     }
 

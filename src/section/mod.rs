@@ -10,6 +10,7 @@ mod ctx;
 mod doom;
 mod end;
 mod flags;
+mod frees;
 mod held;
 mod here;
 mod nested;

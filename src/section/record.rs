@@ -14,7 +14,6 @@ use crate::{
 };
 use std::{
     alloc::Layout,
-    mem::MaybeUninit,
     ptr,
     sync::atomic::{Ordering::*, compiler_fence},
 };
@@ -48,7 +47,7 @@ impl Writer {
             return unbox(self.record_slow(place.cast(), len));
         }
         // SAFETY: there is room for the entry, and the caller names bytes of the arena.
-        unsafe { ctx.append_undo(place.cast(), len) };
+        unsafe { ctx.make_valid(ctx.write_undo(ctx.next, place.cast(), len)) };
         ctx.recorded = (place.addr(), place.addr() + len);
         Ok(())
     }
@@ -69,7 +68,31 @@ impl Writer {
         }
         // SAFETY: there is room for the entry, as they and segments are aligned to 8, and the caller
         // names a byte of the arena.
-        unsafe { ctx.append_byte(place) };
+        unsafe { ctx.make_valid(ctx.write_byte(ctx.next, place)) };
+        Ok(())
+    }
+
+    /// Records a value and one byte elsewhere, in which no locks lie: both at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_with_byte<T>(&self, value: *const T, byte: *const u8) -> Result {
+        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
+            return Ok(());
+        }
+        let ctx = self.ctx_mut();
+        let whole = size_of::<T>().next_multiple_of(8) + 16;
+        if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
+            self.record(value, size_of::<T>())?;
+            return self.record_byte(byte);
+        }
+        // SAFETY: there is room for both entries, and the caller names a value and a byte of the arena.
+        unsafe {
+            let behind = ctx.write_undo(ctx.next, value.cast(), size_of::<T>());
+            ctx.make_valid(ctx.write_byte(behind, byte));
+        }
         Ok(())
     }
 
@@ -92,7 +115,8 @@ impl Writer {
         self.forget_locks_in(place, count * size_of::<T>());
         let parts = crate::share::logged::<T>();
         if parts.is_empty() {
-            return Ok(());
+            // The log tells that the section changes something.
+            return self.record(place, 0);
         }
         for index in 0..count {
             let value = place.wrapping_add(index).cast::<u8>();
@@ -126,7 +150,7 @@ impl Writer {
             }
             let piece = (len - done).min(MAX_RECORD).min((room - 8) & !7);
             // SAFETY: there is room for the piece, which lies in the arena by contract.
-            unsafe { ctx.append_undo(place.add(done), piece) };
+            unsafe { ctx.make_valid(ctx.write_undo(ctx.next, place.add(done), piece)) };
             done += piece;
         }
         self.ctx_mut().recorded = (place.addr(), place.addr() + len);
@@ -225,13 +249,14 @@ impl Writer {
 }
 
 impl Ctx {
-    /// Writes an undo entry at the cursor.
+    /// Writes an undo entry at `to`, which is not valid yet. Gives what is behind it.
     ///
     /// # Safety
     ///
-    /// There is room for it, and `place` names `len` bytes of the arena.
+    /// `to` is a place for entries in the log, with room for it, and `place` names `len` bytes of the
+    /// arena.
     #[inline(always)]
-    unsafe fn append_undo(&mut self, place: *const u8, len: usize) {
+    unsafe fn write_undo(&self, to: *mut u8, place: *const u8, len: usize) -> *mut u8 {
         let entry = Entry {
             kind: EntryKind::Undo,
             len,
@@ -240,10 +265,10 @@ impl Ctx {
         // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
         // and so are entries.
         unsafe {
-            copy(place, self.next, len);
-            let behind = self.next.add(len.next_multiple_of(8));
+            ptr::copy_nonoverlapping(place, to, len);
+            let behind = to.add(len.next_multiple_of(8));
             behind.cast::<u64>().write(entry.encode());
-            self.make_valid(behind.add(8));
+            behind.add(8)
         }
     }
 
@@ -251,9 +276,9 @@ impl Ctx {
     ///
     /// # Safety
     ///
-    /// As [`append_undo`](Ctx::append_undo).
+    /// As [`write_undo`](Ctx::write_undo).
     #[inline(always)]
-    unsafe fn append_byte(&mut self, place: *const u8) {
+    unsafe fn write_byte(&self, to: *mut u8, place: *const u8) -> *mut u8 {
         // SAFETY: by contract.
         unsafe {
             let entry = Entry {
@@ -261,8 +286,8 @@ impl Ctx {
                 len: usize::from(place.read()),
                 offset: (place.addr() - self.base().addr()) as u64,
             };
-            self.next.cast::<u64>().write(entry.encode());
-            self.make_valid(self.next.add(8));
+            to.cast::<u64>().write(entry.encode());
+            to.add(8)
         }
     }
 
@@ -322,27 +347,3 @@ impl Ctx {
         }
     }
 }
-
-/// Copies bytes to the log: a few words one by one, each in one load of the size that they are mostly
-/// written with. A wider load of what was written just now waits until it has left the store buffer,
-/// and with it all that comes after.
-///
-/// # Safety
-///
-/// As [`ptr::copy_nonoverlapping`]; `to` is aligned to 8.
-#[inline(always)]
-unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    if len > WORD_BY_WORD || !len.is_multiple_of(8) || !from.addr().is_multiple_of(8) {
-        // SAFETY: by contract.
-        return unsafe { ptr::copy_nonoverlapping(from, to, len) };
-    }
-    let from = from.cast::<MaybeUninit<u64>>();
-    let to = to.cast::<MaybeUninit<u64>>();
-    for word in 0..len / 8 {
-        // SAFETY: by contract; both are aligned. Volatile, since the compiler would join loads.
-        unsafe { to.add(word).write(from.add(word).read_volatile()) };
-    }
-}
-
-/// Bytes that are copied word by word.
-const WORD_BY_WORD: usize = 64;

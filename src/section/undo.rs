@@ -4,7 +4,10 @@
 //! way, entry by entry, so that a kill in the midst leaves the rest to recovery. What comes on top is
 //! what the living have and the dead do not: blocks go back to the thread's cache.
 
-use super::{Ctx, ctx::DOOMED};
+use super::{
+    Ctx,
+    frees::{DOOMED, Deferred, SmallBlock},
+};
 use crate::{
     error::{Error, Result},
     journal::{self, LogReader, Undone},
@@ -110,14 +113,19 @@ impl Ctx {
     /// The blocks that the section will free.
     pub(crate) fn freed(&self) -> HashSet<u64> {
         let body = self.body();
-        let mut types = body.doomed.iter();
+        let mut types = body.doomed.iter().rev();
         let mut freed = HashSet::new();
-        for free in &body.frees {
-            if free.state != DOOMED {
-                freed.insert(free.offset);
-            } else if let Some(schema) = types.next() {
-                let owned = walk::owned(self.mapping(), schema, free.offset);
-                freed.extend(owned.into_iter().map(|edge| edge.block));
+        for free in body.frees.iter() {
+            match free {
+                Deferred::Other { offset, state, .. } if state == DOOMED => {
+                    let owned = types
+                        .next()
+                        .map(|schema| walk::owned(self.mapping(), schema, offset));
+                    freed.extend(owned.into_iter().flatten().map(|edge| edge.block));
+                }
+                Deferred::Own(SmallBlock { offset, .. }) | Deferred::Other { offset, .. } => {
+                    freed.insert(offset);
+                }
             }
         }
         freed

@@ -43,7 +43,7 @@ impl Writer {
         let ctx = Ctx::find_last(header)?;
         // SAFETY: C1; the reference ends with this function.
         let own = unsafe { ctx.as_ref() };
-        let recorded = own.stamp != 0 && header.stamp == own.stamp && header.arena == own.arena();
+        let recorded = header.stamp == own.stamp() && header.arena == own.arena();
         recorded.then_some(Writer { ctx })
     }
 
@@ -146,7 +146,7 @@ impl Writer {
     /// The open section's stamp.
     #[inline(always)]
     pub(crate) fn stamp(&self) -> u64 {
-        self.ctx_mut().stamp()
+        self.ctx().stamp()
     }
 
     /// Ends the unit and begins the next one: for a section that has no guard.

@@ -367,19 +367,14 @@ impl<T: Share> MutexGuard<'_, T> {
     ///
     /// [`Error::NeedsSection`] while the thread has other locks of the arena: in the same unit, inside
     /// [`Arena::section`](crate::Arena::section), or to read.
+    #[inline(always)]
     pub fn commit(&mut self) -> Result {
         // SAFETY: C1.
         let ctx = unsafe { self.ctx.as_mut() };
-        if !ctx.is_own() {
-            return Err(Error::NoSection);
+        if ctx.commit_single() {
+            return Ok(());
         }
-        if ctx.is_one_of_several() {
-            return Err(Error::NeedsSection);
-        }
-        ctx.enter()?;
-        ctx.commit_and_go_on();
-        ctx.leave();
-        Ok(())
+        unbox(ctx.commit_only())
     }
 
     #[inline(always)]
@@ -437,7 +432,7 @@ impl<T: Share> DerefMut for MutexGuard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: C1.
-        let stamp = unsafe { self.ctx.as_mut() }.stamp();
+        let stamp = unsafe { self.ctx.as_ref() }.stamp();
         if self.mutex.header.stamp.load(Relaxed) != stamp {
             self.record_value();
         }

@@ -157,10 +157,10 @@ impl<K, V> Room<K, V> {
         }
         if Freed::by(header.buffer.stamp).may_have(self.control) {
             if size_of::<Pair<K, V>>() <= CACHE_LINE {
-                record_pair::<K, V>(writer, header, self.bucket)?;
-            } else {
-                self.bucket = unbox(another_bucket::<K, V>(writer, header, self.bucket))?;
+                record_bucket(writer, header, self.storage, self.bucket)?;
+                return Ok(self);
             }
+            self.bucket = unbox(another_bucket::<K, V>(writer, header, self.bucket))?;
         }
         record_control(writer, header, self.storage, self.bucket)?;
         Ok(self)
@@ -206,6 +206,24 @@ fn record_pair<K, V>(writer: Writer, header: &mut MapHeader, bucket: usize) -> R
     record_in_block::<K, V>(writer, header, bucket * size, size)
 }
 
+/// Records the pair that a free bucket had, and its control byte.
+#[inline(always)]
+fn record_bucket<K, V>(
+    writer: Writer,
+    header: &mut MapHeader,
+    storage: Storage<K, V>,
+    bucket: usize,
+) -> Result {
+    let size = size_of::<Pair<K, V>>();
+    if size == 0 || mutant::is(Mutant::FillUnrecorded) || !records_singly(header, storage.table) {
+        record_pair::<K, V>(writer, header, bucket)?;
+        return record_control(writer, header, storage, bucket);
+    }
+    writer.record_with_byte(storage.pair(bucket), storage.table.control_at(bucket))?;
+    header.buffer.marks += size.div_ceil(8) as u32 + 2;
+    Ok(())
+}
+
 /// Records the control byte of a bucket.
 #[inline(always)]
 pub(super) fn record_control<K, V>(
@@ -214,18 +232,25 @@ pub(super) fn record_control<K, V>(
     storage: Storage<K, V>,
     bucket: usize,
 ) -> Result {
+    if records_singly(header, storage.table) {
+        writer.record_byte(storage.table.control_at(bucket))?;
+        header.buffer.marks += 1;
+        return Ok(());
+    }
     let recorded = marks::FRESH | marks::WHOLE | marks::CONTROL;
     if header.buffer.marks & recorded != 0 {
         return Ok(());
     }
-    // Once as much was recorded as there are control bytes, they are recorded together, and no more.
-    let most = storage.table.buckets().min(marks::COUNT as usize * 8);
-    if header.buffer.marks as usize * 8 >= most {
-        return unbox(record_all_control::<K, V>(writer, header));
-    }
-    writer.record_byte(storage.table.control_at(bucket))?;
-    header.buffer.marks += 1;
-    Ok(())
+    unbox(record_all_control::<K, V>(writer, header))
+}
+
+/// Whether control bytes are recorded one by one. Once as much was recorded as there are control bytes,
+/// they are recorded together, and no more.
+#[inline(always)]
+fn records_singly(header: &MapHeader, table: Table) -> bool {
+    // Marks with flags are beyond this, and there is room for what a bucket adds.
+    const MOST: usize = (marks::COUNT as usize - 2 * CACHE_LINE) * 8;
+    (header.buffer.marks as usize * 8) < table.buckets().min(MOST)
 }
 
 #[cold]
