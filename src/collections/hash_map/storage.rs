@@ -38,10 +38,8 @@ impl<K, V> Copy for Storage<K, V> {}
 /// A block that is no larger, of pairs that are no larger, is recorded whole where otherwise all control
 /// bytes would be: most of the pairs are changed soon, too, and this is a copy of a few microseconds.
 const SMALL: usize = 64 << 10;
+/// Such a pair is also copied sooner than another one's cache line is fetched.
 const SMALL_PAIR: usize = 32;
-
-/// A pair that is no longer is copied sooner than another one's cache line is fetched.
-const CACHE_LINE: usize = 64;
 
 /// Where the control bytes begin.
 #[inline(always)]
@@ -156,7 +154,7 @@ impl<K, V> Room<K, V> {
             return Ok(self);
         }
         if Freed::by(header.buffer.stamp).may_have(self.control) {
-            if size_of::<Pair<K, V>>() <= CACHE_LINE {
+            if size_of::<Pair<K, V>>() <= SMALL_PAIR {
                 record_bucket(writer, header, self.storage, self.bucket)?;
                 return Ok(self);
             }
@@ -249,7 +247,7 @@ pub(super) fn record_control<K, V>(
 #[inline(always)]
 fn records_singly(header: &MapHeader, table: Table) -> bool {
     // Marks with flags are beyond this, and there is room for what a bucket adds.
-    const MOST: usize = (marks::COUNT as usize - 2 * CACHE_LINE) * 8;
+    const MOST: usize = (marks::COUNT as usize - SMALL_PAIR) * 8;
     (header.buffer.marks as usize * 8) < table.buckets().min(MOST)
 }
 
