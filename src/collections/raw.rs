@@ -193,26 +193,30 @@ pub(crate) fn free_buffer(writer: Writer, header: &mut BufferHeader) -> Result {
 /// If the container does not lie in the arena that its buffer is in.
 #[inline(always)]
 pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
-    buffer_and_seed(header).0
+    match Ctx::here(header).or_else(|| mapping::base_of(header, header.arena)) {
+        Some(base) => buffer_at(base, header),
+        None => outside(header),
+    }
 }
 
-/// The same, and what the hash tables of that arena hash with.
-///
-/// Reads only, and the compiler knows: so this moves out of loops that only read.
+/// The same for a hash table, and what the arena's tables hash with.
 ///
 /// # Panics
 ///
 /// As [`buffer`].
 #[inline(always)]
 pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
-    let Some((base, seed)) = Ctx::here(header).or_else(|| mapping::base_of(header, header.arena))
-    else {
-        outside(header);
-    };
+    match mapping::base_from(Ctx::range(), header, header.arena) {
+        Some((base, seed)) => (buffer_at(base, header), seed),
+        None => outside(header),
+    }
+}
+
+#[inline(always)]
+fn buffer_at(base: *mut u8, header: &BufferHeader) -> NonNull<u8> {
     // SAFETY: inside the mapping: an arena written by programs that keep the contract of `Share` has
     // only offsets of its own blocks in its containers.
-    let buffer = unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) };
-    (buffer, seed)
+    unsafe { NonNull::new_unchecked(base.add(header.offset as usize)) }
 }
 
 #[cold]

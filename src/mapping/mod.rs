@@ -14,7 +14,7 @@ mod pure;
 mod table;
 
 pub(crate) use backing::{Backing, Locks};
-pub(crate) use pure::base_of;
+pub(crate) use pure::{Range, base_from, base_of};
 pub(crate) use table::{find_base, find_file, find_id, locate, register};
 
 use crate::layout::{Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot};

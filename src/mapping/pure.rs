@@ -1,13 +1,39 @@
-//! The table, read by a call of which the compiler knows that it changes nothing.
+//! Where a container's memory lies, asked by instructions of which the compiler knows that they change
+//! nothing.
 //!
-//! Each access to a container asks where its memory lies, and almost always the thread's context
-//! answers. If the other case were a plain call, the compiler would have to assume that everything
-//! may have changed behind it, and ask again for each element of a loop. So the call is made by
-//! inline assembly that says what is true: it reads, it returns, it has no effect. Then all of the
-//! question moves out of a loop that only reads.
+//! Each access to a container asks this, and almost always what the thread has at hand answers. If
+//! the other case were a plain call, the compiler would have to assume that everything may have changed
+//! behind it, and ask again for each element of a loop. So the table of mappings is read by inline
+//! assembly that says what is true: it reads, it returns, it has no effect. Then the question moves out
+//! of a loop that only reads.
+//!
+//! - [`base_of`] is the call alone, made where what is at hand does not answer: nothing comes between
+//!   what is at hand and the access. A short loop is split in two by the compiler.
+//! - [`base_from`] compares by itself. It costs registers, but of whatever length a loop is, nothing of
+//!   the question stays in it.
 
 use super::table;
+use assembly::{call, compare_or_call};
 use std::ptr;
+
+/// The range of a mapping, and what goes with it. All zeroes is none.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Range {
+    pub(crate) base: *mut u8,
+    pub(crate) len: usize,
+    /// What hash tables hash with there.
+    pub(crate) seed: u64,
+    /// What containers know the arena by.
+    pub(crate) arena: u32,
+}
+
+impl Range {
+    #[inline(always)]
+    pub(crate) fn covers(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base.addr()) < self.len
+    }
+}
 
 /// Where an arena is mapped, and what its hash tables hash with.
 #[repr(C)]
@@ -17,12 +43,29 @@ struct Base {
     seed: u64,
 }
 
-/// The base of the mapping in which the place lies, and its seed; if it is one of the arena that
-/// containers know by `arena`.
+impl Base {
+    #[inline(always)]
+    fn found(self) -> Option<(*mut u8, u64)> {
+        let Base { address, seed } = self;
+        (address != 0).then(|| (ptr::with_exposed_provenance_mut(address), seed))
+    }
+}
+
+/// The base of the mapping in which the place lies, if it is one of the arena that containers know by
+/// `arena`.
 #[inline(always)]
-pub(crate) fn base_of<T: ?Sized>(place: *const T, arena: u32) -> Option<(*mut u8, u64)> {
-    let Base { address, seed } = call(place.addr(), arena);
-    (address != 0).then(|| (ptr::with_exposed_provenance_mut(address), seed))
+pub(crate) fn base_of<T: ?Sized>(place: *const T, arena: u32) -> Option<*mut u8> {
+    call(place.addr(), arena).found().map(|(base, _)| base)
+}
+
+/// The same with its seed, where it is probably `range` that the place lies in.
+#[inline(always)]
+pub(crate) fn base_from<T: ?Sized>(
+    range: Range,
+    place: *const T,
+    arena: u32,
+) -> Option<(*mut u8, u64)> {
+    compare_or_call(range, place.addr(), arena).found()
 }
 
 /// Reads the table only: no store but to its own stack, no panic, no endless loop.
@@ -41,17 +84,19 @@ extern "C" fn look_up(address: usize, arena: u32) -> Base {
     )
 }
 
-/// Calls [`look_up`].
-#[inline(always)]
-fn call(place: usize, arena: u32) -> Base {
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    {
+#[cfg(target_arch = "x86_64")]
+mod assembly {
+    use super::{Base, Range, look_up};
+    use std::arch::asm;
+
+    /// Calls [`look_up`].
+    #[inline(always)]
+    pub(super) fn call(place: usize, arena: u32) -> Base {
         let (address, seed);
         // SAFETY: a call by the C convention, whose registers are all declared; it is what the
         // options say, see `look_up`.
-        #[cfg(target_arch = "x86_64")]
         unsafe {
-            std::arch::asm!(
+            asm!(
                 "call {look_up}",
                 look_up = sym look_up,
                 in("rdi") place,
@@ -62,10 +107,51 @@ fn call(place: usize, arena: u32) -> Base {
                 options(pure, readonly),
             );
         }
-        // SAFETY: as above.
-        #[cfg(target_arch = "aarch64")]
+        Base { address, seed }
+    }
+
+    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
+    #[inline(always)]
+    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
+        let (address, seed);
+        // SAFETY: as in `call`; what comes before changes flags only.
         unsafe {
-            std::arch::asm!(
+            asm!(
+                "cmp {within}, {len}",
+                "jae 2f",
+                "cmp {here:e}, esi",
+                "je 3f",
+                "2: call {look_up}",
+                "3:",
+                look_up = sym look_up,
+                within = in(reg) place.wrapping_sub(range.base.addr()),
+                len = in(reg) range.len,
+                here = in(reg) range.arena,
+                in("rdi") place,
+                in("rsi") u64::from(arena),
+                inlateout("rax") range.base.addr() => address,
+                inlateout("rdx") range.seed => seed,
+                clobber_abi("C"),
+                options(pure, readonly),
+            );
+        }
+        Base { address, seed }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod assembly {
+    use super::{Base, Range, look_up};
+    use std::arch::asm;
+
+    /// Calls [`look_up`].
+    #[inline(always)]
+    pub(super) fn call(place: usize, arena: u32) -> Base {
+        let (address, seed);
+        // SAFETY: a call by the C convention, whose registers are all declared; it is what the
+        // options say, see `look_up`.
+        unsafe {
+            asm!(
                 "bl {look_up}",
                 look_up = sym look_up,
                 inlateout("x0") place => address,
@@ -76,6 +162,57 @@ fn call(place: usize, arena: u32) -> Base {
         }
         Base { address, seed }
     }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    look_up(place, arena)
+
+    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
+    #[inline(always)]
+    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
+        let (address, seed);
+        // SAFETY: as in `call`; what comes before changes flags and its outputs only.
+        unsafe {
+            asm!(
+                "cmp {within}, {len}",
+                // Compares only if it is lower; else the flags say "unequal".
+                "ccmp {here:w}, w1, #0, lo",
+                "b.ne 2f",
+                "mov x0, {base}",
+                "mov x1, {seed}",
+                "b 3f",
+                "2: bl {look_up}",
+                "3:",
+                look_up = sym look_up,
+                within = in(reg) place.wrapping_sub(range.base.addr()),
+                len = in(reg) range.len,
+                here = in(reg) range.arena,
+                base = in(reg) range.base.addr(),
+                seed = in(reg) range.seed,
+                inlateout("x0") place => address,
+                inlateout("x1") u64::from(arena) => seed,
+                clobber_abi("C"),
+                options(pure, readonly),
+            );
+        }
+        Base { address, seed }
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod assembly {
+    use super::{Base, Range, look_up};
+
+    /// Calls [`look_up`].
+    pub(super) fn call(place: usize, arena: u32) -> Base {
+        look_up(place, arena)
+    }
+
+    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
+    #[inline(always)]
+    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
+        if range.covers(place) && range.arena == arena {
+            return Base {
+                address: range.base.addr(),
+                seed: range.seed,
+            };
+        }
+        look_up(place, arena)
+    }
 }

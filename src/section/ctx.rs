@@ -149,7 +149,7 @@ impl Ctx {
     pub(super) fn drop_inherited() {
         let first = FIRST.get();
         // SAFETY: C1; a context of this process always has a range.
-        if !first.is_null() && unsafe { (*first).here.len } == 0 {
+        if !first.is_null() && unsafe { (*first).here.0.len } == 0 {
             FIRST.set(ptr::null_mut());
             Self::set_current(None);
         }
@@ -158,7 +158,7 @@ impl Ctx {
     /// Whether the context is this process's, and not a wiped one of its parent.
     #[inline(always)]
     pub(crate) fn is_own(&self) -> bool {
-        self.here.len != 0
+        self.here.0.len != 0
     }
 
     /// Memory for a context: before there is anything that would have to be given back.
@@ -193,16 +193,16 @@ impl Ctx {
         // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
         // `Ctx`, and only this thread knows of it.
         let this = unsafe { &mut *ctx };
-        this.here.base = body.mapping.base();
+        this.here.0.base = body.mapping.base();
         this.tag = tag.0;
         this.mapping = Arc::as_ptr(&body.mapping);
         this.slot = slot;
         this.index = index;
-        this.here.arena = body.mapping.arena();
-        this.here.seed = body.mapping.hash_seed();
+        this.here.0.arena = body.mapping.arena();
+        this.here.0.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
         this.reads.set_up(&body.mapping.readers(index + 1)[index]);
-        this.here.len = body.mapping.len();
+        this.here.0.len = body.mapping.len();
         this.body = Box::into_raw(body);
         this.next_ctx = FIRST.get();
         this.inline = (&raw const this.slot().inline).cast::<u8>().cast_mut();
@@ -284,19 +284,19 @@ impl Ctx {
 
     #[inline(always)]
     pub(crate) fn base(&self) -> *mut u8 {
-        self.here.base
+        self.here.0.base
     }
 
     /// The part of the arena's id that containers carry.
     #[inline(always)]
     pub(crate) fn arena(&self) -> u32 {
-        self.here.arena
+        self.here.0.arena
     }
 
     /// What the arena's hash tables hash with.
     #[inline(always)]
     pub(crate) fn hash_seed(&self) -> u64 {
-        self.here.seed
+        self.here.0.seed
     }
 
     /// Whether a section is open.

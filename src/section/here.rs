@@ -1,7 +1,10 @@
 //! Where the arena lies that the thread is at: what each access to a container asks.
 
 use super::Ctx;
-use crate::{layout::BufferHeader, mapping::Mapping};
+use crate::{
+    layout::BufferHeader,
+    mapping::{Mapping, Range},
+};
 use std::{
     cell::Cell,
     ptr::{self, NonNull},
@@ -12,28 +15,19 @@ use std::{
 /// All zeroes where there is no arena, and in a forked child, since contexts lie in pages that a fork
 /// wipes: then no address lies in it. So one comparison serves to find the arena and to notice a
 /// fork, and there is no null pointer to look for.
-#[repr(C)]
-pub(super) struct Here {
-    /// The mapping's base.
-    pub(super) base: *mut u8,
-    /// The mapping's length.
-    pub(super) len: usize,
-    /// What hash tables hash with there.
-    pub(super) seed: u64,
-    /// What containers know the arena by.
-    pub(super) arena: u32,
-}
+#[repr(transparent)]
+pub(super) struct Here(pub(super) Range);
 
 // SAFETY: a pointer that is only compared and added to; the shared one is null.
 unsafe impl Sync for Here {}
 
 /// Of a thread that has no context.
-static NOWHERE: Here = Here {
+static NOWHERE: Here = Here(Range {
     base: ptr::null_mut(),
     len: 0,
     seed: 0,
     arena: 0,
-};
+});
 
 /// SAFETY: the address of a static.
 const NO_CONTEXT: NonNull<Here> =
@@ -45,18 +39,13 @@ thread_local! {
 }
 
 impl Here {
-    #[inline(always)]
-    pub(super) fn covers(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base.addr()) < self.len
-    }
-
     /// That of the context used last.
     #[inline(always)]
-    fn current<'a>() -> (&'a Here, NonNull<Ctx>) {
+    fn current<'a>() -> (&'a Range, NonNull<Ctx>) {
         let current = CURRENT.get();
         // SAFETY: contexts are unlinked, here too, before they are unmapped (C1); the reference is
         // used for the next few lines only.
-        (unsafe { current.as_ref() }, current.cast())
+        (unsafe { &current.as_ref().0 }, current.cast())
     }
 }
 
@@ -86,17 +75,23 @@ impl Ctx {
         (here.base == mapping.base()).then_some(ctx)
     }
 
-    /// The base of the arena in which a container lies, and its seed; if it is the one that the
-    /// container's memory is in, and the one the thread is at.
+    /// The base of the arena in which a container lies, if it is the one that the container's memory
+    /// is in, and the one the thread is at.
     ///
     /// All is loaded before anything is decided, and then it is one decision: so in a loop the compiler
     /// loads once.
     #[inline(always)]
-    pub(crate) fn here(header: &BufferHeader) -> Option<(*mut u8, u64)> {
+    pub(crate) fn here(header: &BufferHeader) -> Option<*mut u8> {
         let (here, _) = Here::current();
-        let (base, seed) = (here.base, here.seed);
+        let base = here.base;
         let inside = here.covers(ptr::from_ref(header).addr());
-        (inside & (here.arena == header.arena)).then_some((base, seed))
+        (inside & (here.arena == header.arena)).then_some(base)
+    }
+
+    /// The range of the arena that the thread is at.
+    #[inline(always)]
+    pub(crate) fn range() -> Range {
+        *Here::current().0
     }
 
     #[cold]
@@ -105,7 +100,7 @@ impl Ctx {
         Self::drop_inherited();
         let found = Self::all().find(|ctx| {
             // SAFETY: C1.
-            unsafe { ctx.as_ref() }.here.covers(address)
+            unsafe { ctx.as_ref() }.here.0.covers(address)
         })?;
         Self::set_current(Some(found));
         Some(found)

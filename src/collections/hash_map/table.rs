@@ -130,10 +130,9 @@ impl Table {
         let mut probe = Probe::new(hash, self.mask);
         loop {
             let group = self.group(probe.at);
-            for bucket in group.matching(tag_of(hash)) {
-                if is_it(probe.at + bucket) {
-                    return Some(probe.at + bucket);
-                }
+            let matching = group.matching(tag_of(hash));
+            if let Some(bucket) = matching.find(|bucket| is_it(probe.at + bucket)) {
+                return Some(probe.at + bucket);
             }
             if group.empty().any() {
                 return None;
@@ -149,10 +148,9 @@ impl Table {
         let mut free = None;
         loop {
             let group = self.group(probe.at);
-            for bucket in group.matching(tag_of(hash)) {
-                if is_it(probe.at + bucket) {
-                    return Found::Full(probe.at + bucket);
-                }
+            let matching = group.matching(tag_of(hash));
+            if let Some(bucket) = matching.find(|bucket| is_it(probe.at + bucket)) {
+                return Found::Full(probe.at + bucket);
             }
             let free_here = group.free();
             if group.empty().any() {

@@ -91,6 +91,19 @@ impl Buckets {
         (self.0 != 0).then(|| self.0.trailing_zeros() as usize)
     }
 
+    /// The lowest one that `is_it` recognises, mostly the first: what comes next is found out only if
+    /// it is not.
+    #[inline(always)]
+    pub(super) fn find(mut self, mut is_it: impl FnMut(usize) -> bool) -> Option<usize> {
+        while let Some(first) = self.first() {
+            if is_it(first) {
+                return Some(first);
+            }
+            self.0 &= self.0 - 1;
+        }
+        None
+    }
+
     #[inline(always)]
     pub(super) fn any(self) -> bool {
         self.0 != 0
