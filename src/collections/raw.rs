@@ -91,7 +91,21 @@ fn record_some_of(
     len: usize,
     whole: usize,
 ) -> Rare {
-    Ok(record_some(writer, header, from, len, whole / 8, || whole)?)
+    let piece = Piece {
+        from,
+        len,
+        leaf: false,
+    };
+    Ok(record_some(writer, header, piece, whole / 8, || whole)?)
+}
+
+/// A part of a buffer that is to be recorded.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    pub(crate) from: usize,
+    pub(crate) len: usize,
+    /// Whether no container lies in it.
+    pub(crate) leaf: bool,
 }
 
 /// Records what was not recorded yet: for lengths that are known when it is compiled.
@@ -102,17 +116,17 @@ fn record_some_of(
 pub(crate) fn record_some(
     writer: Writer,
     header: &mut BufferHeader,
-    from: usize,
-    len: usize,
+    piece: Piece,
     words: usize,
     whole: impl FnOnce() -> usize,
 ) -> Result {
+    let Piece { from, len, leaf } = piece;
     let base = writer.base().wrapping_add(header.offset as usize);
     let counted = counted_with(header, len);
     if counted as usize > words {
         return unbox(record_rest(writer, header, base, whole()));
     }
-    writer.record(base.wrapping_add(from).cast_const(), len)?;
+    writer.record_of(base.wrapping_add(from).cast_const(), len, leaf)?;
     set_counted(header, counted);
     Ok(())
 }

@@ -55,6 +55,9 @@ static_assertions::const_assert_eq!(size_of::<Doom>(), 64);
 static_assertions::const_assert!(size_of::<super::MapHeader>() <= HEADER_WORDS * 8);
 static_assertions::const_assert!(size_of::<super::VecHeader>() <= HEADER_WORDS * 8);
 
+/// The bits of a descriptor that are an offset.
+const OFFSET: u64 = (1 << 48) - 1;
+
 /// A descriptor, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
@@ -84,7 +87,7 @@ impl Entry {
             _ => return None,
         };
         let len = (word >> 48 & 0x1fff) as usize;
-        let offset = word & 0xffff_ffff_ffff;
+        let offset = word & OFFSET;
         let most = match kind {
             // There is nothing at offset 0 to be restored: that is a word never written.
             EntryKind::Byte if offset == 0 => return None,
@@ -92,6 +95,16 @@ impl Entry {
             _ => MAX_RECORD,
         };
         (len <= most).then_some(Entry { kind, len, offset })
+    }
+
+    /// Whether an [`EntryKind::Undo`] entry, encoded, records all of `len` bytes at an offset. No entry,
+    /// a zero, does not.
+    #[inline(always)]
+    pub(crate) const fn records(word: u64, offset: u64, len: usize) -> bool {
+        // How many bytes more it records; very many if it is fewer, or no entry.
+        let more = (word >> 48).wrapping_sub((EntryKind::Undo as u64) << 13 | len as u64);
+        let ahead = offset.wrapping_sub(word & OFFSET);
+        more < 1 << 13 && ahead <= more
     }
 
     /// The bytes of the log that it takes.

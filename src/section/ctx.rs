@@ -71,8 +71,9 @@ pub(crate) struct Ctx {
     pub(super) segment: u64,
     /// What the address in `next` is ahead of its `LogPosition`.
     origin: u64,
-    /// The range recorded last in this section: containers in it need no record of their own.
-    pub(super) recorded: (usize, usize),
+    /// The log's entry of the range recorded last in this section, or 0: containers in it need no
+    /// record of their own.
+    pub(super) recorded: u64,
     /// The last stamp whose number the slot is beyond.
     reserved_stamp: u64,
     mapping: *const Mapping,

@@ -61,7 +61,7 @@ impl Ctx {
     #[inline(always)]
     pub(super) fn forget_recorded(&mut self) {
         self.next_stamp();
-        self.recorded.1 = 0;
+        self.recorded = 0;
     }
 
     /// Sets the cursor back, and gives back most of what a long section needed.

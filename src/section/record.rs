@@ -22,8 +22,8 @@ impl Writer {
     /// Whether the bytes lie in the range that was recorded last: then they need no other record.
     #[inline(always)]
     pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {
-        let (from, to) = self.ctx().recorded;
-        place.addr() >= from && place.addr() + len <= to
+        // What asks for it shall take the same way in a build without a journal.
+        !mutant::JOURNAL || Entry::records(self.ctx().recorded, self.ctx().offset_of(place), len)
     }
 
     /// Records `len` bytes at `place`: a death from here on puts them back.
@@ -33,12 +33,25 @@ impl Writer {
     /// When the log cannot grow: nothing is changed then.
     #[inline(always)]
     pub(crate) fn record<T: ?Sized>(&self, place: *const T, len: usize) -> Result {
-        if !mutant::JOURNAL || mutant::is(Mutant::NoRecord) {
-            // What asks for it shall take the same way in a build without a journal.
-            self.ctx_mut().recorded = (place.addr(), place.addr() + len);
+        self.record_of(place, len, false)
+    }
+
+    /// The same for bytes in which no container lies, if it is a `leaf`: what was recorded before is
+    /// not forgotten for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Writer::record).
+    #[inline(always)]
+    pub(crate) fn record_of<T: ?Sized>(&self, place: *const T, len: usize, leaf: bool) -> Result {
+        if !mutant::JOURNAL {
             return Ok(());
         }
         let ctx = self.ctx_mut();
+        if mutant::is(Mutant::NoRecord) {
+            ctx.recorded = ctx.undo_of(place, len).encode();
+            return Ok(());
+        }
         if ctx.flags.is_plural() {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
@@ -47,8 +60,10 @@ impl Writer {
             return unbox(self.record_slow(place.cast(), len));
         }
         // SAFETY: there is room for the entry, and the caller names bytes of the arena.
-        unsafe { ctx.make_valid(ctx.write_undo(ctx.next, place.cast(), len)) };
-        ctx.recorded = (place.addr(), place.addr() + len);
+        let entry = unsafe { ctx.append_undo(place.cast(), len) };
+        if !leaf {
+            ctx.recorded = entry;
+        }
         Ok(())
     }
 
@@ -90,7 +105,7 @@ impl Writer {
         }
         // SAFETY: there is room for both entries, and the caller names a value and a byte of the arena.
         unsafe {
-            let behind = ctx.write_undo(ctx.next, value.cast(), size_of::<T>());
+            let (behind, _) = ctx.write_undo(ctx.next, value.cast(), size_of::<T>());
             ctx.make_valid(ctx.write_byte(behind, byte));
         }
         Ok(())
@@ -150,10 +165,9 @@ impl Writer {
             }
             let piece = (len - done).min(MAX_RECORD).min((room - 8) & !7);
             // SAFETY: there is room for the piece, which lies in the arena by contract.
-            unsafe { ctx.make_valid(ctx.write_undo(ctx.next, place.add(done), piece)) };
+            ctx.recorded = unsafe { ctx.append_undo(place.add(done), piece) };
             done += piece;
         }
-        self.ctx_mut().recorded = (place.addr(), place.addr() + len);
         Ok(())
     }
 
@@ -249,26 +263,50 @@ impl Writer {
 }
 
 impl Ctx {
-    /// Writes an undo entry at `to`, which is not valid yet. Gives what is behind it.
+    #[inline(always)]
+    fn offset_of<T: ?Sized>(&self, place: *const T) -> u64 {
+        (place.addr() - self.base().addr()) as u64
+    }
+
+    /// What tells of bytes of the arena, in the log.
+    #[inline(always)]
+    fn undo_of<T: ?Sized>(&self, place: *const T, len: usize) -> Entry {
+        Entry {
+            kind: EntryKind::Undo,
+            len,
+            offset: self.offset_of(place),
+        }
+    }
+
+    /// Appends an undo entry, and gives its descriptor.
+    ///
+    /// # Safety
+    ///
+    /// There is room for it, and `place` names `len` bytes of the arena.
+    #[inline(always)]
+    unsafe fn append_undo(&mut self, place: *const u8, len: usize) -> u64 {
+        // SAFETY: by contract; entries are appended at the cursor.
+        let (behind, entry) = unsafe { self.write_undo(self.next, place, len) };
+        self.make_valid(behind);
+        entry
+    }
+
+    /// Writes an undo entry at `to`, which is not valid yet. Gives what is behind it, and its descriptor.
     ///
     /// # Safety
     ///
     /// `to` is a place for entries in the log, with room for it, and `place` names `len` bytes of the
     /// arena.
     #[inline(always)]
-    unsafe fn write_undo(&self, to: *mut u8, place: *const u8, len: usize) -> *mut u8 {
-        let entry = Entry {
-            kind: EntryKind::Undo,
-            len,
-            offset: (place.addr() - self.base().addr()) as u64,
-        };
+    unsafe fn write_undo(&self, to: *mut u8, place: *const u8, len: usize) -> (*mut u8, u64) {
+        let entry = self.undo_of(place, len).encode();
         // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
         // and so are entries.
         unsafe {
             ptr::copy_nonoverlapping(place, to, len);
             let behind = to.add(len.next_multiple_of(8));
-            behind.cast::<u64>().write(entry.encode());
-            behind.add(8)
+            behind.cast::<u64>().write(entry);
+            (behind.add(8), entry)
         }
     }
 
@@ -284,7 +322,7 @@ impl Ctx {
             let entry = Entry {
                 kind: EntryKind::Byte,
                 len: usize::from(place.read()),
-                offset: (place.addr() - self.base().addr()) as u64,
+                offset: self.offset_of(place),
             };
             to.cast::<u64>().write(entry.encode());
             to.add(8)

@@ -6,7 +6,10 @@ use super::{
     table::{FEWEST_BUCKETS, Table, buckets_for, capacity_of, control_len},
 };
 use crate::{
-    collections::{raw, take_apart},
+    collections::{
+        raw::{self, Piece},
+        take_apart,
+    },
     error::{Error, Rare, Result, unbox},
     layout::{BufferHeader, MapHeader, marks},
     mutant::{self, Mutant},
@@ -280,7 +283,12 @@ fn record_in_block<K, V>(
     let buckets = header.mask as usize + 1;
     let words = buckets * size_of::<Pair<K, V>>().div_ceil(8);
     let whole = || whole_of::<K, V>(buckets);
-    raw::record_some(writer, &mut header.buffer, from, len, words, whole)
+    let piece = Piece {
+        from,
+        len,
+        leaf: !mem::needs_drop::<Pair<K, V>>(),
+    };
+    raw::record_some(writer, &mut header.buffer, piece, words, whole)
 }
 
 /// Records the value in a bucket.
