@@ -94,7 +94,6 @@ pub(super) fn file(options: &Options, file: File, path: Option<PathBuf>) -> Resu
     // Before others of this process find it: they would attach, and be buried too. (Of several that
     // are at this, one at a time buries: each locks through a description of its own.)
     if options.access == Access::ReadWrite {
-        os::memory::membarrier_register();
         bury_the_dead(&mapping, identity)?;
     } else {
         announce_reader(&mapping)?;

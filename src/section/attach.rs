@@ -60,7 +60,7 @@ fn find_or_attach(mapping: &Arc<Mapping>) -> Result<NonNull<Ctx>> {
         let Lived { slot, life } = journal::claim_slot(mapping)?;
         let tag = tag_of(mapping, slot);
         let ctx = Ctx::create(pages, mapping.clone(), slot, tag, life);
-        // Again, as this may be a forked child.
+        // Each time: this may be the first of its process, or of a forked child.
         let reached = os::memory::membarrier_register();
         // SAFETY: C1; the reference ends with this statement.
         unsafe { ctx.as_ref() }.flags.set_unreached(!reached);

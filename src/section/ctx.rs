@@ -352,6 +352,12 @@ impl Ctx {
         LogPosition((self.next.addr() as u64).wrapping_sub(self.origin))
     }
 
+    /// Whether the section has nothing in the log.
+    #[inline(always)]
+    pub(super) fn log_is_empty(&self) -> bool {
+        self.next == self.inline
+    }
+
     /// Sets the cursor to the log's begin.
     pub(super) fn rewind(&mut self) {
         self.set_segment(0, self.inline, crate::layout::INLINE_LOG);

@@ -34,7 +34,7 @@ impl Ctx {
     /// Commits a section that has nothing to free.
     #[inline(always)]
     fn commit_all(&mut self) {
-        if self.next == self.inline {
+        if self.log_is_empty() {
             return;
         }
         self.forget_recorded();

@@ -132,3 +132,80 @@ fn last_of(words: &[u64]) -> Option<(Deferred, usize)> {
     };
     Some((other, 3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(number: u64) -> Deferred {
+        Deferred::Own(SmallBlock {
+            offset: number << 4,
+            class: number as usize % 32,
+            place: number as usize * 7,
+        })
+    }
+
+    fn other(number: u64) -> Deferred {
+        Deferred::Other {
+            position: number * 8,
+            offset: number << 4,
+            state: SlabState(number * 3),
+        }
+    }
+
+    /// Its kind, and all that is in it.
+    fn parts(free: Deferred) -> (bool, [u64; 3]) {
+        match free {
+            Deferred::Own(SmallBlock {
+                offset,
+                class,
+                place,
+            }) => (true, [offset, class as u64, place as u64]),
+            Deferred::Other {
+                position,
+                offset,
+                state,
+            } => (false, [position, offset, state.0]),
+        }
+    }
+
+    #[test]
+    fn what_was_pushed_last_comes_first() {
+        let mut frees = Frees::default();
+        let make = |number: u64| match number % 3 {
+            0 => other(number),
+            _ => own(number),
+        };
+        let numbers = [3, 1, 2, 4, 6, 9, 5, OFFSET >> 4];
+        for number in numbers {
+            frees.push(make(number));
+        }
+        let expected: Vec<_> = numbers.iter().rev().map(|&n| parts(make(n))).collect();
+        assert_eq!(frees.iter().map(parts).collect::<Vec<_>>(), expected);
+        for expected in expected {
+            assert_eq!(frees.pop().map(parts), Some(expected));
+        }
+        assert!(frees.pop().is_none());
+        assert!(frees.iter().next().is_none());
+    }
+
+    #[test]
+    fn one_own_block_is_taken_if_it_is_all() {
+        let mut frees = Frees::default();
+        assert!(frees.take_only_own().is_none());
+        frees.push(own(5));
+        let taken = frees
+            .take_only_own()
+            .map(|block| parts(Deferred::Own(block)));
+        assert_eq!(taken, Some(parts(own(5))));
+        assert!(frees.pop().is_none());
+        for several in [[own(5), own(6)], [own(5), other(6)], [other(5), own(6)]] {
+            several.into_iter().for_each(|free| frees.push(free));
+            assert!(frees.take_only_own().is_none());
+            assert_eq!(frees.iter().count(), 2);
+            frees.clear();
+        }
+        frees.push(other(1));
+        assert!(frees.take_only_own().is_none());
+    }
+}

@@ -130,14 +130,22 @@ impl Writer {
         self.forget_locks_in(place, count * size_of::<T>());
         let parts = crate::share::logged::<T>();
         if parts.is_empty() {
-            // The log tells that the section changes something.
-            return self.record(place, 0);
+            return self.record_something(place);
         }
         for index in 0..count {
             let value = place.wrapping_add(index).cast::<u8>();
             for part in parts.iter() {
                 self.record(value.wrapping_add(part.start), part.len())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Records no bytes, if nothing was recorded yet: a section whose stamp a header bears has something
+    /// in the log, or else its stamp would be the next one's, too (J2).
+    fn record_something<T: ?Sized>(&self, place: *const T) -> Result {
+        if self.ctx().log_is_empty() {
+            return self.record(place, 0);
         }
         Ok(())
     }

@@ -76,6 +76,11 @@ const CONTROLS: &[Control] = &[
         Some(Model::RecordLate),
     ),
     control("fill_unrecorded", "step: map: replace all", None),
+    control(
+        "fill_unrecorded",
+        "step: plain map: remove and insert, twenty times",
+        None,
+    ),
     control("publish_first", "step: vec: push", Some(Model::SpanUnnamed)),
     control("permits_kept", "step: semaphore", Some(Model::PermitsKept)),
     control("no_redo", "step: semaphore", Some(Model::NoRedo)),

@@ -21,8 +21,8 @@
 //! A pair that is removed needs no record: its bytes stay as they are, since dropping writes
 //! nothing to them, and a death only has to put the control byte back. It needs one when its bucket
 //! is *filled again in the same section*. Whether a free bucket was full when the section began its
-//! control byte tells ([`control`](self)); such a one is filled only if there is no other in its
-//! group. One that was free then is filled without a record: its bytes do not matter after a death,
+//! control byte tells ([`control`](self)); of such a one a short pair is recorded, and a long one is
+//! spared by filling another bucket, if there is one in its group. One that was free then is filled without a record: its bytes do not matter after a death,
 //! since its control byte will say *free* again (J3). What lies in a block that was allocated in the
 //! section needs no record at all.
 //!
