@@ -137,20 +137,6 @@ fn undoing_leaves_it_too() {
 
 /// A million unlogged numbers are changed in an arena that has no room for a copy of them.
 #[test]
-fn single_elements_take_no_room_in_the_journal() {
-    let arena = Arena::options().max_size(1 << 20).in_memory().unwrap();
-    let list = arena.root::<Mutex<Vec<Unlogged<u64>>>>("list").unwrap();
-    list.lock().unwrap().resize(100, Unlogged(0)).unwrap();
-    let mut guard = list.lock().unwrap();
-    // In a log that would be several times what the arena holds.
-    for index in 0..1 << 20 {
-        guard[index % 100].0 += 1;
-    }
-    drop(guard);
-    assert!(list.lock().unwrap().iter().all(|count| count.0 > 10_000));
-}
-
-#[test]
 fn it_takes_no_room_in_the_journal() {
     let arena = Arena::options().max_size(12 << 20).in_memory().unwrap();
     let fill = |unlogged: bool| -> sharena::Result {

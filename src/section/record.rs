@@ -393,3 +393,31 @@ impl Ctx {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Arena,
+        collections::Vec,
+        journal::{LogReader, reserved_slots},
+        share::Unlogged,
+        sync::Mutex,
+    };
+
+    #[test]
+    fn unlogged_elements_leave_no_entries() {
+        let arena = Arena::in_memory().unwrap();
+        let list = arena.root::<Mutex<Vec<Unlogged<u64>>>>("list").unwrap();
+        list.lock().unwrap().resize(10, Unlogged(0)).unwrap();
+        let mut guard = list.lock().unwrap();
+        for index in 0..1000 {
+            guard[index % 10].0 += 1;
+        }
+        let mapping = arena.mapping();
+        let slots = reserved_slots(mapping)..mapping.slots_high();
+        let entries = slots.flat_map(|slot| LogReader::new(mapping, slot)).count();
+        assert_eq!(entries, 1, "the vector's header");
+        drop(guard);
+        assert!(list.lock().unwrap().iter().all(|count| count.0 == 100));
+    }
+}
