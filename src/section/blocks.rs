@@ -126,7 +126,7 @@ impl Writer {
     ///
     /// [`Error::DoubleFree`], [`Error::ForeignPointer`]; or when the log cannot grow, which
     /// [`Writer::reserve`] rules out: then nothing is changed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(&self, offset: u64, fresh: bool) -> Result {
         let Some((block, state)) = self.mapping().block_at(offset) else {
             return unbox(self.free_span(offset));
