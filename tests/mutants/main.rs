@@ -78,7 +78,7 @@ const CONTROLS: &[Control] = &[
     control("fill_unrecorded", "step: map: replace all", None),
     control(
         "fill_unrecorded",
-        "step: plain map: remove and insert, twenty times",
+        "step: plain map: remove and put back another value",
         None,
     ),
     control("publish_first", "step: vec: push", Some(Model::SpanUnnamed)),

@@ -15,12 +15,12 @@ pub(super) fn subject() -> Subject<BTreeMap<u64, u64>> {
     let mut starts = vec![
         Start::own("empty", |arena| with(arena, 0)),
         Start::own("one pair", |arena| with(arena, 1)),
-        Start::own("three pairs", |arena| with(arena, 3)),
+        Start::own("a hundred pairs", |arena| with(arena, 100)),
         Start::own("at rehash", at_rehash),
         Start::own("after removals", |arena| removed(arena, 7, 3)),
         Start::own("many removed", |arena| removed(arena, 100, 95)),
         Start::own("removed to the last", |arena| removed(arena, 4, 4)),
-        Start::own("a hundred pairs", |arena| with(arena, 100)),
+        Start::own("three pairs", |arena| with(arena, 3)),
     ];
     starts.extend(Start::in_all_conditions(|arena| with(arena, 20)));
     Subject {
@@ -46,6 +46,15 @@ pub(super) fn subject() -> Subject<BTreeMap<u64, u64>> {
                     map.remove(&0);
                     *map.entry(5000).or_default()? += 7;
                     Ok(())
+                })
+            }),
+            // The buckets that become free are filled again.
+            unit("remove and put back another value", |arena| {
+                change(arena, |map| {
+                    (0..3).try_for_each(|key| {
+                        map.remove(&key);
+                        map.insert(key, key + 1000).map(drop)
+                    })
                 })
             }),
             unit("remove and insert, twenty times", |arena| {
