@@ -2,7 +2,7 @@
 //!
 //! The processor's trap flag raises a signal behind each instruction; the handler takes locks, reads
 //! and writes. What it may not do now it is told; what it did is there; and what it interrupted goes
-//! on as if nothing had been.
+//! on as if nothing had been. Nobody is killed here.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use sharena::{
@@ -222,6 +222,8 @@ fn handlers_enter_at_every_instruction() {
         }
         Ok(())
     });
+    // Here the handler's lock is the section's, too: what it wrote would be lost or kept with it, and in
+    // the midst of an entry that is written its own could be overwritten. Only who lives is looked at.
     try_out("a section over two locks", |arena, targets| {
         arena.section(|| {
             let mut map = targets.own.lock()?;

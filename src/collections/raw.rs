@@ -220,7 +220,7 @@ pub(crate) fn buffer(header: &BufferHeader) -> NonNull<u8> {
 /// As [`buffer`].
 #[inline(always)]
 pub(crate) fn buffer_and_seed(header: &BufferHeader) -> (NonNull<u8>, u64) {
-    match mapping::base_from(Ctx::range(), header, header.arena) {
+    match mapping::base_from(Ctx::located(), header, header.arena) {
         Some((base, seed)) => (buffer_at(base, header), seed),
         None => outside(header),
     }

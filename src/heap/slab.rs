@@ -110,8 +110,8 @@ impl Mapping {
     /// Marks a block as given out. Only for the slab's owner.
     #[inline(always)]
     pub(crate) fn publish(&self, block: Block) {
-        let (word, _) = self.words(block.slab, block.word());
-        word.store(word.load(Relaxed) | block.bit(), Release);
+        let (word, _, bit) = self.words_at(block.place(self));
+        word.store(word.load(Relaxed) | bit, Release);
     }
 
     /// Marks a block as free. Only for the slab's owner. Says whether it was given out.
@@ -138,8 +138,8 @@ impl Mapping {
         state: SlabState,
         slot: usize,
     ) -> Option<bool> {
-        let (published, remote) = self.words(block.slab, block.word());
-        let (now, bit) = (published.load(Acquire), block.bit());
+        let (published, remote, bit) = self.words_at(block.place(self));
+        let now = published.load(Acquire);
         if now & !remote.load(Acquire) & bit == 0 {
             return None;
         }
@@ -155,8 +155,8 @@ impl Mapping {
 
     /// Notes the free of a block in a slab of another owner, or of none.
     pub(crate) fn free_remotely(&self, block: Block, state: SlabState) {
-        let (_, remote) = self.words(block.slab, block.word());
-        remote.fetch_or(block.bit(), AcqRel);
+        let (_, remote, bit) = self.words_at(block.place(self));
+        remote.fetch_or(bit, AcqRel);
         self.hint(block.slab, state);
     }
 

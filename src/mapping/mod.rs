@@ -14,8 +14,8 @@ mod pure;
 mod table;
 
 pub(crate) use backing::{Backing, Locks};
-pub(crate) use pure::{Range, base_from, base_of};
-pub(crate) use table::{find_base, find_file, find_id, locate, register};
+pub(crate) use pure::{base_from, base_of};
+pub(crate) use table::{Located, find_base, find_file, find_id, locate, register};
 
 use crate::layout::{Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot};
 use memmap2::MmapRaw;
@@ -296,30 +296,21 @@ impl Mapping {
         }
     }
 
-    /// One word of each of a slab's bitmaps: the fast path's short way.
-    #[inline(always)]
-    pub(crate) fn words(&self, slab: usize, word: usize) -> (&AtomicU64, &AtomicU64) {
-        debug_assert!(slab < self.committed() && word * 8 < self.bitmap);
-        // SAFETY: as for `bitmaps`; the second lies behind the first.
-        unsafe {
-            let published = self.published.byte_add(slab * self.stride + word * 8);
-            let remote = published.byte_add(self.bitmap);
-            (published.as_ref(), remote.as_ref())
-        }
-    }
-
     /// Where the bit of a slab's block is, counted from the first slab's first one: for
     /// [`Mapping::words_at`].
     #[inline(always)]
     pub(crate) fn place_of(&self, slab: usize, index: usize) -> usize {
+        debug_assert!(slab < self.committed() && index / 8 < self.bitmap);
         slab * self.stride * 8 + index
     }
 
-    /// As [`Mapping::words`], with the bit in them, for such a place.
+    /// The word of each of a slab's bitmaps that has the bit of such a place, and the bit: the fast path's
+    /// short way.
     #[inline(always)]
     pub(crate) fn words_at(&self, place: usize) -> (&AtomicU64, &AtomicU64, u64) {
         debug_assert!(place / 8 < self.committed() * self.stride);
-        // SAFETY: as for `words`; the stride consists of whole words.
+        // SAFETY: as for `bitmaps`; the stride consists of whole words, and the second bitmap lies behind the
+        // first.
         unsafe {
             let published = self.published.add(place / 64);
             let remote = published.byte_add(self.bitmap);

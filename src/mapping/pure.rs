@@ -7,33 +7,14 @@
 //! assembly that says what is true: it reads, it returns, it has no effect. Then the question moves out
 //! of a loop that only reads.
 //!
-//! - [`base_of`] is the call alone, made where what is at hand does not answer: nothing comes between
-//!   what is at hand and the access. A short loop is split in two by the compiler.
-//! - [`base_from`] compares by itself. It costs registers, but of whatever length a loop is, nothing of
-//!   the question stays in it.
+//! - [`base_of`] is asked where what is at hand did not answer: nothing comes between what is at hand
+//!   and the access. A short loop is split in two by the compiler.
+//! - [`base_from`] compares with what is at hand by itself. It costs registers, but of whatever length a
+//!   loop is, nothing of the question stays in it.
 
-use super::table;
-use assembly::{call, compare_or_call};
+use super::table::{self, Located};
+use assembly::compare_or_call;
 use std::ptr;
-
-/// The range of a mapping, and what goes with it. All zeroes is none.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct Range {
-    pub(crate) base: *mut u8,
-    pub(crate) len: usize,
-    /// What hash tables hash with there.
-    pub(crate) seed: u64,
-    /// What containers know the arena by.
-    pub(crate) arena: u32,
-}
-
-impl Range {
-    #[inline(always)]
-    pub(crate) fn covers(&self, address: usize) -> bool {
-        address.wrapping_sub(self.base.addr()) < self.len
-    }
-}
 
 /// Where an arena is mapped, and what its hash tables hash with.
 #[repr(C)]
@@ -55,23 +36,23 @@ impl Base {
 /// `arena`.
 #[inline(always)]
 pub(crate) fn base_of<T: ?Sized>(place: *const T, arena: u32) -> Option<*mut u8> {
-    call(place.addr(), arena).found().map(|(base, _)| base)
+    base_from(Located::NOWHERE, place, arena).map(|(base, _)| base)
 }
 
-/// The same with its seed, where it is probably `range` that the place lies in.
+/// The same with its seed, where it is probably `guess` that the place lies in.
 #[inline(always)]
 pub(crate) fn base_from<T: ?Sized>(
-    range: Range,
+    guess: Located,
     place: *const T,
     arena: u32,
 ) -> Option<(*mut u8, u64)> {
-    compare_or_call(range, place.addr(), arena).found()
+    compare_or_call(guess, place.addr(), arena).found()
 }
 
 /// Reads the table only: no store but to its own stack, no panic, no endless loop.
 #[cold]
 extern "C" fn look_up(address: usize, arena: u32) -> Base {
-    let found = table::search(address, 0).filter(|found| found.arena == arena);
+    let found = table::search(address).filter(|found| found.arena == arena);
     found.map_or(
         Base {
             address: 0,
@@ -86,35 +67,15 @@ extern "C" fn look_up(address: usize, arena: u32) -> Base {
 
 #[cfg(target_arch = "x86_64")]
 mod assembly {
-    use super::{Base, Range, look_up};
+    use super::{Base, Located, look_up};
     use std::arch::asm;
 
-    /// Calls [`look_up`].
+    /// Calls [`look_up`] unless the place is where it was guessed, in the arena that was asked for.
     #[inline(always)]
-    pub(super) fn call(place: usize, arena: u32) -> Base {
+    pub(super) fn compare_or_call(guess: Located, place: usize, arena: u32) -> Base {
         let (address, seed);
-        // SAFETY: a call by the C convention, whose registers are all declared; it is what the
-        // options say, see `look_up`.
-        unsafe {
-            asm!(
-                "call {look_up}",
-                look_up = sym look_up,
-                in("rdi") place,
-                in("rsi") u64::from(arena),
-                lateout("rax") address,
-                lateout("rdx") seed,
-                clobber_abi("C"),
-                options(pure, readonly),
-            );
-        }
-        Base { address, seed }
-    }
-
-    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
-    #[inline(always)]
-    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
-        let (address, seed);
-        // SAFETY: as in `call`; what comes before changes flags only.
+        // SAFETY: a call by the C convention, whose registers are all declared; what comes before it
+        // changes flags only. It is what the options say, see `look_up`.
         unsafe {
             asm!(
                 "cmp {within}, {len}",
@@ -124,13 +85,13 @@ mod assembly {
                 "2: call {look_up}",
                 "3:",
                 look_up = sym look_up,
-                within = in(reg) place.wrapping_sub(range.base.addr()),
-                len = in(reg) range.len,
-                here = in(reg) range.arena,
+                within = in(reg) place.wrapping_sub(guess.base.addr()),
+                len = in(reg) guess.len,
+                here = in(reg) guess.arena,
                 in("rdi") place,
                 in("rsi") u64::from(arena),
-                inlateout("rax") range.base.addr() => address,
-                inlateout("rdx") range.seed => seed,
+                inlateout("rax") guess.base.addr() => address,
+                inlateout("rdx") guess.seed => seed,
                 clobber_abi("C"),
                 options(pure, readonly),
             );
@@ -141,33 +102,15 @@ mod assembly {
 
 #[cfg(target_arch = "aarch64")]
 mod assembly {
-    use super::{Base, Range, look_up};
+    use super::{Base, Located, look_up};
     use std::arch::asm;
 
-    /// Calls [`look_up`].
+    /// Calls [`look_up`] unless the place is where it was guessed, in the arena that was asked for.
     #[inline(always)]
-    pub(super) fn call(place: usize, arena: u32) -> Base {
+    pub(super) fn compare_or_call(guess: Located, place: usize, arena: u32) -> Base {
         let (address, seed);
-        // SAFETY: a call by the C convention, whose registers are all declared; it is what the
-        // options say, see `look_up`.
-        unsafe {
-            asm!(
-                "bl {look_up}",
-                look_up = sym look_up,
-                inlateout("x0") place => address,
-                inlateout("x1") u64::from(arena) => seed,
-                clobber_abi("C"),
-                options(pure, readonly),
-            );
-        }
-        Base { address, seed }
-    }
-
-    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
-    #[inline(always)]
-    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
-        let (address, seed);
-        // SAFETY: as in `call`; what comes before changes flags and its outputs only.
+        // SAFETY: a call by the C convention, whose registers are all declared; what comes before it
+        // changes flags and its outputs only. It is what the options say, see `look_up`.
         unsafe {
             asm!(
                 "cmp {within}, {len}",
@@ -180,11 +123,11 @@ mod assembly {
                 "2: bl {look_up}",
                 "3:",
                 look_up = sym look_up,
-                within = in(reg) place.wrapping_sub(range.base.addr()),
-                len = in(reg) range.len,
-                here = in(reg) range.arena,
-                base = in(reg) range.base.addr(),
-                seed = in(reg) range.seed,
+                within = in(reg) place.wrapping_sub(guess.base.addr()),
+                len = in(reg) guess.len,
+                here = in(reg) guess.arena,
+                base = in(reg) guess.base.addr(),
+                seed = in(reg) guess.seed,
                 inlateout("x0") place => address,
                 inlateout("x1") u64::from(arena) => seed,
                 clobber_abi("C"),
@@ -197,20 +140,15 @@ mod assembly {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod assembly {
-    use super::{Base, Range, look_up};
+    use super::{Base, Located, look_up};
 
-    /// Calls [`look_up`].
-    pub(super) fn call(place: usize, arena: u32) -> Base {
-        look_up(place, arena)
-    }
-
-    /// Calls [`look_up`] unless the place is in that range, and that of the arena.
+    /// Calls [`look_up`] unless the place is where it was guessed, in the arena that was asked for.
     #[inline(always)]
-    pub(super) fn compare_or_call(range: Range, place: usize, arena: u32) -> Base {
-        if range.covers(place) && range.arena == arena {
+    pub(super) fn compare_or_call(guess: Located, place: usize, arena: u32) -> Base {
+        if guess.covers(place) && guess.arena == arena {
             return Base {
-                address: range.base.addr(),
-                seed: range.seed,
+                address: guess.base.addr(),
+                seed: guess.seed,
             };
         }
         look_up(place, arena)

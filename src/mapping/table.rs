@@ -50,29 +50,43 @@ static TABLE: [Entry; LIMIT] = [const {
 /// Changes whenever a range stops to be an arena's, so that no thread trusts what it remembers.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
-/// The arena that an address lies in.
+/// Where an arena is mapped, and what goes with it.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Located {
     pub(crate) base: *mut u8,
     pub(crate) len: usize,
-    pub(crate) arena: u32,
     /// What the arena's hash tables hash with.
     pub(crate) seed: u64,
-    epoch: u64,
+    /// What containers know the arena by.
+    pub(crate) arena: u32,
+}
+
+impl Located {
+    /// All zeroes: no address lies in it.
+    pub(crate) const NOWHERE: Located = Located {
+        base: ptr::null_mut(),
+        len: 0,
+        seed: 0,
+        arena: 0,
+    };
+
+    #[inline(always)]
+    pub(crate) fn covers(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base.addr()) < self.len
+    }
 }
 
 thread_local! {
-    static LAST: Cell<Located> = const {
-        Cell::new(Located { base: ptr::null_mut(), len: 0, arena: 0, seed: 0, epoch: 0 })
-    };
+    /// The arena located last, and the epoch of then.
+    static LAST: Cell<(Located, u64)> = const { Cell::new((Located::NOWHERE, 0)) };
 }
 
 /// Finds the arena in which `place` lies.
 #[inline(always)]
 pub(crate) fn locate<T: ?Sized>(place: *const T) -> Option<Located> {
-    let last = LAST.get();
-    let inside = place.addr().wrapping_sub(last.base.addr()) < last.len;
-    if inside && last.epoch == EPOCH.load(Relaxed) {
+    let (last, epoch) = LAST.get();
+    if last.covers(place.addr()) && epoch == EPOCH.load(Relaxed) {
         return Some(last);
     }
     locate_slow(place.addr())
@@ -83,14 +97,14 @@ pub(crate) fn locate<T: ?Sized>(place: *const T) -> Option<Located> {
 #[inline(never)]
 pub(crate) fn locate_slow(address: usize) -> Option<Located> {
     let epoch = EPOCH.load(Acquire);
-    let located = search(address, epoch)?;
-    LAST.set(located);
+    let located = search(address)?;
+    LAST.set((located, epoch));
     Some(located)
 }
 
-/// Reads the table, and nothing else. The epoch was read before.
+/// Reads the table, and nothing else. Who remembers the answer reads the epoch before.
 #[inline(always)]
-pub(super) fn search(address: usize, epoch: u64) -> Option<Located> {
+pub(super) fn search(address: usize) -> Option<Located> {
     for entry in &TABLE {
         let start = entry.start.load(Acquire);
         let len = entry.len.load(Relaxed);
@@ -100,7 +114,6 @@ pub(super) fn search(address: usize, epoch: u64) -> Option<Located> {
                 len,
                 arena: entry.arena.load(Relaxed),
                 seed: entry.seed.load(Relaxed),
-                epoch,
             });
         }
     }

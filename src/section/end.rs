@@ -48,6 +48,7 @@ impl Ctx {
     fn commit_frees(&mut self) {
         self.forget_recorded();
         compiler_fence(SeqCst);
+        // Mostly it is 0: then this is a load rather than a store.
         if self.slot().done.load(Relaxed) != 0 {
             self.slot().done.store(0, Relaxed);
         }
@@ -90,8 +91,7 @@ impl Ctx {
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
         self.rewind_kept();
-        let (body, _, mapping) = self.parts();
-        body.cache.release_emptied(mapping);
+        self.release_emptied();
     }
 
     #[inline(never)]
@@ -107,6 +107,12 @@ impl Ctx {
         }
         self.body_mut().dooms.forget_places();
         self.rewind_kept();
+        self.release_emptied();
+    }
+
+    /// Gives back slabs of the thread that became empty. No journal may name a block of them.
+    #[inline(always)]
+    pub(super) fn release_emptied(&mut self) {
         let (body, _, mapping) = self.parts();
         body.cache.release_emptied(mapping);
     }
@@ -237,8 +243,7 @@ impl Ctx {
     #[inline(never)]
     fn put_alone_in_full(&mut self, offset: u64, class: usize) {
         self.put_in_full(offset, class);
-        let (body, _, mapping) = self.parts();
-        body.cache.release_emptied(mapping);
+        self.release_emptied();
     }
 
     /// Publishes a reserved block where no section is open: one store, so no journal. Says whether that
@@ -254,7 +259,7 @@ impl Ctx {
     }
 
     /// Ends the section of a single lock, whose guard lives, and begins its next one. Says whether it is
-    /// such a section, in which no signal handler has come.
+    /// such a section, and not in the midst of a step.
     #[inline(always)]
     pub(crate) fn commit_single(&mut self) -> bool {
         if self.reads_any() {
@@ -272,13 +277,14 @@ impl Ctx {
         true
     }
 
+    /// Not inlined into each program's `commit`.
     #[inline(never)]
     fn commit_and_free(&mut self) {
         self.commit_frees();
         self.finish_frees();
     }
 
-    /// The same for any section of one lock, whose guard lives.
+    /// As [`Ctx::commit_single`], for any section of one lock whose guard lives.
     ///
     /// # Errors
     ///

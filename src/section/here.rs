@@ -3,7 +3,7 @@
 use super::Ctx;
 use crate::{
     layout::BufferHeader,
-    mapping::{Mapping, Range},
+    mapping::{Located, Mapping},
 };
 use std::{
     cell::Cell,
@@ -16,18 +16,13 @@ use std::{
 /// wipes: then no address lies in it. So one comparison serves to find the arena and to notice a
 /// fork, and there is no null pointer to look for.
 #[repr(transparent)]
-pub(super) struct Here(pub(super) Range);
+pub(super) struct Here(pub(super) Located);
 
 // SAFETY: a pointer that is only compared and added to; the shared one is null.
 unsafe impl Sync for Here {}
 
 /// Of a thread that has no context.
-static NOWHERE: Here = Here(Range {
-    base: ptr::null_mut(),
-    len: 0,
-    seed: 0,
-    arena: 0,
-});
+static NOWHERE: Here = Here(Located::NOWHERE);
 
 /// SAFETY: the address of a static.
 const NO_CONTEXT: NonNull<Here> =
@@ -41,7 +36,7 @@ thread_local! {
 impl Here {
     /// That of the context used last.
     #[inline(always)]
-    fn current<'a>() -> (&'a Range, NonNull<Ctx>) {
+    fn current<'a>() -> (&'a Located, NonNull<Ctx>) {
         let current = CURRENT.get();
         // SAFETY: contexts are unlinked, here too, before they are unmapped (C1); the reference is
         // used for the next few lines only.
@@ -88,9 +83,9 @@ impl Ctx {
         (inside & (here.arena == header.arena)).then_some(base)
     }
 
-    /// The range of the arena that the thread is at.
+    /// Where the arena is mapped that the thread is at.
     #[inline(always)]
-    pub(crate) fn range() -> Range {
+    pub(crate) fn located() -> Located {
         *Here::current().0
     }
 

@@ -97,8 +97,7 @@ impl Ctx {
         self.forget_recorded();
         self.rewind_kept();
         self.release_all();
-        let (body, _, mapping) = self.parts();
-        body.cache.release_emptied(mapping);
+        self.release_emptied();
         self.leave();
     }
 

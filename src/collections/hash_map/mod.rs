@@ -22,9 +22,9 @@
 //! nothing to them, and a death only has to put the control byte back. It needs one when its bucket
 //! is *filled again in the same section*. Whether a free bucket was full when the section began its
 //! control byte tells ([`control`](self)); of such a one a short pair is recorded, and a long one is
-//! spared by filling another bucket, if there is one in its group. One that was free then is filled without a record: its bytes do not matter after a death,
-//! since its control byte will say *free* again (J3). What lies in a block that was allocated in the
-//! section needs no record at all.
+//! spared by filling another bucket, if there is one in its group. One that was free then is filled
+//! without a record: its bytes do not matter after a death, since its control byte will say *free*
+//! again (J3). What lies in a block that was allocated in the section needs no record at all.
 //!
 //! # The order of a change
 //!
