@@ -97,16 +97,6 @@ impl Entry {
         (len <= most).then_some(Entry { kind, len, offset })
     }
 
-    /// Whether an [`EntryKind::Undo`] entry, encoded, records all of `len` bytes at an offset. No entry,
-    /// a zero, does not.
-    #[inline(always)]
-    pub(crate) const fn records(word: u64, offset: u64, len: usize) -> bool {
-        // How many bytes more it records; very many if it is fewer, or no entry.
-        let more = (word >> 48).wrapping_sub(((EntryKind::Undo as u64) << 13) + len as u64);
-        let ahead = offset.wrapping_sub(word & OFFSET);
-        more < 1 << 13 && ahead <= more
-    }
-
     /// The bytes of the log that it takes.
     pub(crate) const fn size(self) -> usize {
         match self.kind {
@@ -143,47 +133,5 @@ impl LogPosition {
 
     pub(crate) const fn used(self) -> usize {
         (self.0 & ((1 << 56) - 1)) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_records_what_lies_in_its_range() {
-        let word = |offset, len| {
-            let kind = EntryKind::Undo;
-            Entry { kind, len, offset }.encode()
-        };
-        let entry = word(1000, 48);
-        for (offset, len, recorded) in [
-            (1000, 48, true),
-            (1000, 1, true),
-            (1047, 1, true),
-            (1008, 40, true),
-            (1008, 41, false),
-            (1048, 1, false),
-            (999, 1, false),
-            (999, 8, false),
-            (0, 48, false),
-            (1000, 49, false),
-            (1000, 8192, false),
-            (1000, 8200, false),
-            (1 << 40, 8, false),
-        ] {
-            assert_eq!(
-                Entry::records(entry, offset, len),
-                recorded,
-                "{offset} {len}"
-            );
-        }
-        assert!(Entry::records(word(OFFSET - 4095, MAX_RECORD), OFFSET, 1));
-        for offset in [0, 8, OFFSET] {
-            for len in [1, 8, MAX_RECORD, 1 << 20] {
-                assert!(!Entry::records(0, offset, len));
-            }
-        }
-        assert!(!Entry::records(word(8, 0), 8, 1));
     }
 }

@@ -50,7 +50,8 @@ pub(crate) struct Slot {
     pub(crate) serial: AtomicU64,
     /// How far the log is written, a `LogPosition`; 0 while there is nothing to undo or to finish.
     pub(crate) log: AtomicU64,
-    /// After commit: frees of blocks at or behind this position are done; 0 if none is.
+    /// After commit: frees of blocks at or behind this position are done; 0 if none is. A section commits
+    /// with 0 here.
     pub(crate) done: AtomicU64,
     /// The offset of the lock that the thread sleeps for; 0 if none.
     pub(crate) waits: AtomicU64,

@@ -34,7 +34,7 @@ impl Writer {
     /// [`Error::Full`], [`Error::NoSpace`], [`Error::Layout`].
     #[inline]
     pub(crate) fn alloc(&self, layout: Layout) -> Result<Allocated> {
-        self.reserve(1)?;
+        self.reserve_short()?;
         match self.ctx_mut().take_at_hand(layout) {
             Some((offset, class)) => {
                 self.publish_taken(offset, class);
@@ -62,6 +62,7 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Rare<u64> {
+        self.reserve(1)?;
         match self.or_reclaim(|| self.ctx_mut().take(layout))? {
             Some((offset, class)) => {
                 self.publish_taken(offset, class);
@@ -90,26 +91,26 @@ impl Writer {
         class: Option<usize>,
         size: usize,
     ) -> Result {
-        self.reserve(1)?;
+        let Some(class) = class else {
+            return unbox(self.publish_reserved_span(offset, size));
+        };
+        self.append_short(EntryKind::Alloc, offset)?;
         self.ctx_mut().note_raw(offset);
-        match class {
-            Some(class) => {
-                self.append(EntryKind::Alloc, offset, []);
-                publish(self.mapping(), offset, class);
-            }
-            None => self.publish_reserved_span(offset, size),
-        }
+        publish(self.mapping(), offset, class);
         Ok(())
     }
 
     #[cold]
-    fn publish_reserved_span(&self, offset: u64, size: usize) {
+    fn publish_reserved_span(&self, offset: u64, size: usize) -> Rare {
+        self.reserve(1)?;
+        self.ctx_mut().note_raw(offset);
         let mapping = self.mapping();
         let slab = mapping.slab_of(offset);
         let count = mapping.slabs_for(size);
         let claimed = u64::from(mapping.state(slab).generation());
         self.append(EntryKind::AllocSpan, offset, [count as u64 | claimed << 32]);
         mapping.publish_span(slab, count, size);
+        Ok(())
     }
 
     /// Tries again once what the dead left behind was reclaimed, and what nobody owns.
@@ -142,9 +143,8 @@ impl Writer {
             body.cache.put(mapping, magazines, offset, block.class);
             return Ok(());
         }
-        self.reserve(1)?;
-        self.append(EntryKind::Free, offset, []);
-        self.defer(offset, Some(small), state);
+        self.append_short(EntryKind::Free, offset)?;
+        self.defer(offset, Some(small), state, true);
         Ok(())
     }
 
@@ -179,16 +179,13 @@ impl Writer {
                 Allocation::Block(_) => return Err(error),
             },
         };
-        if !self.ctx_mut().take_held_back(16) {
-            self.defer_at(0, offset, block, state);
-            return Ok(());
+        let noted = self.ctx_mut().take_held_back(16);
+        match state.is(SlabKind::Span) {
+            _ if !noted => {}
+            true => self.append(EntryKind::FreeSpan, offset, [state.0]),
+            false => self.append(EntryKind::Free, offset, []),
         }
-        if state.is(SlabKind::Span) {
-            self.append(EntryKind::FreeSpan, offset, [state.0]);
-        } else {
-            self.append(EntryKind::Free, offset, []);
-        }
-        self.defer(offset, block, state);
+        self.defer(offset, block, state, noted);
         Ok(())
     }
 
@@ -199,7 +196,7 @@ impl Writer {
             Allocation::Span { state, .. } if state.is(SlabKind::Span) => {
                 self.reserve(1)?;
                 self.append(EntryKind::FreeSpan, offset, [state.0]);
-                self.defer(offset, None, state);
+                self.defer(offset, None, state, true);
                 Ok(())
             }
             _ => Err(Error::DoubleFree { offset }.into()),
@@ -213,31 +210,37 @@ impl Writer {
         mutant::JOURNAL && (ctx.end.addr() - ctx.next.addr()) / 8 < frees
     }
 
-    /// Leaves a free, whose entry is the log's last, to the section's end.
+    /// Leaves a free to the section's end. The log's last entry is of it, if it was `noted`.
     #[inline(always)]
-    fn defer(&self, offset: u64, block: Option<SmallBlock>, state: SlabState) {
-        let position = self.ctx().position().0;
-        self.defer_at(position, offset, block, state);
+    fn defer(&self, offset: u64, block: Option<SmallBlock>, state: SlabState, noted: bool) {
+        let ctx = self.ctx_mut();
+        match block {
+            Some(block) if state.is_by(SlabKind::Owned, ctx.index()) => self.defer_own(block),
+            _ => self.defer_other(if noted { ctx.position().0 } else { 0 }, offset, state),
+        }
     }
 
-    /// Leaves a free to the section's end; of which the log tells, unless `position` is 0.
     #[inline(always)]
-    fn defer_at(&self, position: u64, offset: u64, block: Option<SmallBlock>, state: SlabState) {
+    fn defer_own(&self, block: SmallBlock) {
         let ctx = self.ctx_mut();
-        let free = match block {
-            Some(block) if state.is_by(SlabKind::Owned, ctx.index()) => Deferred::Own(block),
-            _ => Deferred::Other {
-                position,
-                offset,
-                state,
-            },
-        };
         if !mutant::JOURNAL || mutant::is(Mutant::FreeBeforeCommit) {
-            ctx.free_now(free);
+            return ctx.free_own(block);
+        }
+        ctx.leave_own_free(block);
+    }
+
+    #[inline(never)]
+    fn defer_other(&self, position: u64, offset: u64, state: SlabState) {
+        let ctx = self.ctx_mut();
+        if !mutant::JOURNAL || mutant::is(Mutant::FreeBeforeCommit) {
+            ctx.free_other(position, offset, state);
             return;
         }
-        ctx.flags.set_frees(true);
-        ctx.body_mut().frees.push(free);
+        ctx.leave_free(Deferred::Other {
+            position,
+            offset,
+            state,
+        });
     }
 
     /// Makes a block longer where it lies, if there is room behind it. Says how long it is then.

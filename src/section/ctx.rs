@@ -6,7 +6,7 @@
 use super::{
     doom::Dooms,
     flags::Flags,
-    frees::Frees,
+    frees::{Frees, SmallBlock},
     held::{Held, LockKind},
     here::Here,
     reads::Reads,
@@ -71,9 +71,12 @@ pub(crate) struct Ctx {
     pub(super) segment: u64,
     /// What the address in `next` is ahead of its `LogPosition`.
     origin: u64,
-    /// The log's entry of the range recorded last in this section, or 0: containers in it need no
-    /// record of their own.
-    pub(super) recorded: u64,
+    /// The range recorded last in this section, which is empty if `recorded_to` is null: containers in it
+    /// need no record of their own.
+    pub(super) recorded_from: *const u8,
+    pub(super) recorded_to: *const u8,
+    /// The first block that the section frees after commit, if the flags say that there is one.
+    pub(super) one_free: SmallBlock,
     /// The last stamp whose number the slot is beyond.
     reserved_stamp: u64,
     mapping: *const Mapping,
@@ -96,7 +99,7 @@ pub(super) struct Body {
     pub(super) mapping: Arc<Mapping>,
     pub(super) index: usize,
     pub(super) cache: Cache,
-    /// What to free after commit.
+    /// What to free after commit, beyond `one_free`.
     pub(super) frees: Frees,
     /// The locks of a unit that may have several.
     pub(super) held: Vec<Held>,

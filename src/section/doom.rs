@@ -117,13 +117,12 @@ impl Ctx {
                 known.place = place;
             }
         }
-        body.frees.push(Deferred::Other {
+        body.doomed.push(of.schema.clone());
+        self.leave_free(Deferred::Other {
             position,
             offset: payload + offset_of!(Doom, header) as u64,
             state: DOOMED,
         });
-        body.doomed.push(of.schema.clone());
-        self.flags.set_frees(true);
     }
 
     /// Takes apart a container that the committed section doomed.

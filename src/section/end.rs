@@ -12,7 +12,7 @@ use crate::{
     mutant::{self, Mutant},
 };
 use std::{
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::atomic::{Ordering::*, compiler_fence},
 };
 
@@ -48,11 +48,6 @@ impl Ctx {
     fn commit_frees(&mut self) {
         self.forget_recorded();
         compiler_fence(SeqCst);
-        // Mostly it is 0: then this is a load rather than a store.
-        if self.slot().done.load(Relaxed) != 0 {
-            self.slot().done.store(0, Relaxed);
-        }
-        compiler_fence(SeqCst);
         let committed = self.position().0 | LogPosition::COMMITTED;
         self.slot().log.store(committed, Release);
         compiler_fence(SeqCst);
@@ -62,7 +57,7 @@ impl Ctx {
     #[inline(always)]
     pub(super) fn forget_recorded(&mut self) {
         self.next_stamp();
-        self.recorded = 0;
+        self.recorded_to = ptr::null();
     }
 
     /// Sets the cursor back, and gives back most of what a long section needed.
@@ -77,17 +72,18 @@ impl Ctx {
 
     /// The frees of a committed section, from the last to the first, and the end of its journal.
     pub(super) fn finish(&mut self) {
-        self.finish_frees();
-        self.flags.set_frees(false);
+        if self.flags.has_more_frees() {
+            self.finish_several();
+        } else {
+            self.finish_one();
+            self.flags.set_one_free(false);
+        }
     }
 
-    /// The same, but for what the flags say. Mostly it is one block of the thread's own.
+    /// The same where there is but one, except for what the flags say.
     #[inline(always)]
-    fn finish_frees(&mut self) {
-        let Some(block) = self.body_mut().frees.take_only_own() else {
-            return self.finish_several();
-        };
-        self.free_own(block);
+    fn finish_one(&mut self) {
+        self.free_own(self.one_free);
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
         self.rewind_kept();
@@ -97,7 +93,7 @@ impl Ctx {
     #[inline(never)]
     fn finish_several(&mut self) {
         let mut doubted = false;
-        while let Some(free) = self.body_mut().frees.pop() {
+        while let Some(free) = self.next_free() {
             doubted |= self.free_now(free);
         }
         compiler_fence(SeqCst);
@@ -105,6 +101,8 @@ impl Ctx {
         if doubted {
             self.mapping().doubt(self.index()).block.store(0, Release);
         }
+        // Only now: a committed log is never worked off again from its end (J9).
+        self.slot().done.store(0, Release);
         self.body_mut().dooms.forget_places();
         self.rewind_kept();
         self.release_emptied();
@@ -118,8 +116,7 @@ impl Ctx {
     }
 
     /// One free. Says whether the slot's doubt word names it.
-    #[inline(always)]
-    pub(super) fn free_now(&mut self, free: Deferred) -> bool {
+    fn free_now(&mut self, free: Deferred) -> bool {
         match free {
             Deferred::Own(block) => {
                 self.free_own(block);
@@ -135,7 +132,7 @@ impl Ctx {
 
     /// One free of a block in an own slab: one store, which may be repeated.
     #[inline(always)]
-    fn free_own(&mut self, block: SmallBlock) {
+    pub(super) fn free_own(&mut self, block: SmallBlock) {
         // One that the section freed twice is put back once.
         if self.mapping().unpublish_at(block.place)
             && !self.magazines.push(block.class, block.offset)
@@ -147,7 +144,7 @@ impl Ctx {
     /// One free of a span, or of a block in a slab of others. Killed anywhere inside, recovery may
     /// repeat it (J9, J10). Says whether the slot's doubt word names it.
     #[inline(never)]
-    fn free_other(&mut self, position: u64, offset: u64, state: SlabState) -> bool {
+    pub(super) fn free_other(&mut self, position: u64, offset: u64, state: SlabState) -> bool {
         if state == DOOMED {
             self.bury(offset, position);
             return false;
@@ -268,20 +265,23 @@ impl Ctx {
         let Some(entered) = self.flags.enter_section_of_single() else {
             return false;
         };
-        if entered.has_frees() {
-            self.commit_and_free();
-        } else {
+        if !entered.has_frees() {
             self.commit_all();
+        } else if entered.has_more_frees() {
+            self.commit_and_free_several();
+        } else {
+            self.commit_frees();
+            self.finish_one();
         }
         self.flags.leave(entered.without_frees());
         true
     }
 
-    /// Not inlined into each program's `commit`.
+    #[cold]
     #[inline(never)]
-    fn commit_and_free(&mut self) {
+    fn commit_and_free_several(&mut self) {
         self.commit_frees();
-        self.finish_frees();
+        self.finish_several();
     }
 
     /// As [`Ctx::commit_single`], for any section of one lock whose guard lives.

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 /// |---|---|
 /// | 0 | busy: inside an operation, while a signal handler must keep out |
 /// | 1 | plural: the unit may have several locks, from its scope's begin to its end |
-/// | 2 | frees: the section has frees to do after commit |
+/// | 2 | one free: the section frees the block in `Ctx::one_free` after commit |
 /// | 3 | others: the thread has other contexts |
 /// | 4 | single: the unit has one lock, and can have no other |
 /// | 5 | in panic: the thread was panicking when it took that lock |
-/// | 6 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
+/// | 6 | more frees: it frees what is in `Body::frees`, too |
+/// | 7 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
 /// | 8..64 | live write guards, and sections that have no guard (`root_with` and the like) |
 ///
 /// It is read and written as a whole: a load of eight bytes behind a store of fewer would wait until
@@ -36,6 +37,11 @@ impl Entered {
     }
 
     #[inline(always)]
+    pub(super) fn has_more_frees(self) -> bool {
+        self.0 & MORE_FREES != 0
+    }
+
+    #[inline(always)]
     pub(super) fn without_frees(self) -> Self {
         Entered(self.0 & !FREES)
     }
@@ -43,11 +49,14 @@ impl Entered {
 
 const BUSY: u64 = 1;
 const PLURAL: u64 = 1 << 1;
-const FREES: u64 = 1 << 2;
+const ONE_FREE: u64 = 1 << 2;
 const OTHERS: u64 = 1 << 3;
 const SINGLE: u64 = 1 << 4;
 const IN_PANIC: u64 = 1 << 5;
-const UNREACHED: u64 = 1 << 6;
+const MORE_FREES: u64 = 1 << 6;
+const UNREACHED: u64 = 1 << 7;
+/// There is something to free.
+const FREES: u64 = ONE_FREE | MORE_FREES;
 /// One guard, and the bits that count them.
 const GUARD: u64 = 1 << 8;
 const GUARDS: u64 = !(GUARD - 1);
@@ -221,8 +230,23 @@ impl Flags {
     }
 
     #[inline(always)]
-    pub(super) fn set_frees(&self, frees: bool) {
-        self.set(FREES, frees);
+    pub(super) fn has_one_free(&self) -> bool {
+        self.has(ONE_FREE)
+    }
+
+    #[inline(always)]
+    pub(super) fn has_more_frees(&self) -> bool {
+        self.has(MORE_FREES)
+    }
+
+    #[inline(always)]
+    pub(super) fn set_one_free(&self, one: bool) {
+        self.set(ONE_FREE, one);
+    }
+
+    #[inline(always)]
+    pub(super) fn set_more_frees(&self, more: bool) {
+        self.set(MORE_FREES, more);
     }
 
     #[inline(always)]
@@ -262,8 +286,13 @@ mod tests {
         assert!(flags.are_of_single() && flags.has_single() && !flags.is_in_panic());
         flags.set_others(true);
         assert!(flags.are_of_single() && flags.has_others());
-        flags.set_frees(true);
-        assert!(!flags.are_of_single() && flags.has_frees());
+        for set in [Flags::set_one_free, Flags::set_more_frees] {
+            set(&flags, true);
+            assert!(!flags.are_of_single() && flags.has_frees());
+            assert!(flags.has_one_free() != flags.has_more_frees());
+            set(&flags, false);
+        }
+        flags.set_one_free(true);
         flags.set_busy(true);
         flags.set_plural(true);
         flags.set_single(true, true);
@@ -273,7 +302,7 @@ mod tests {
         assert_eq!(flags.guards(), 0);
         flags.set_guards(1);
         assert!(flags.is_busy() && flags.is_plural() && flags.is_in_panic());
-        for set in [Flags::set_busy, Flags::set_plural, Flags::set_frees] {
+        for set in [Flags::set_busy, Flags::set_plural, Flags::set_one_free] {
             set(&flags, false);
         }
         assert!(flags.has_single() && !flags.are_of_single());

@@ -1,6 +1,7 @@
-//! What a section frees once it is committed: a stack of words, since most of it is one block of the
-//! thread's own, and two words say all of that.
+//! What a section frees once it is committed. Mostly it is one block of the thread's own: that has a
+//! place in the context. Others are a stack of words, two for each block of the thread's own.
 
+use super::Ctx;
 use crate::{heap::Block, layout::SlabState, mapping::Mapping};
 
 /// A free that waits for commit.
@@ -19,6 +20,7 @@ pub(super) enum Deferred {
 }
 
 /// A small block, and where its bit is.
+#[derive(Clone, Copy)]
 pub(super) struct SmallBlock {
     pub(super) offset: u64,
     pub(super) class: usize,
@@ -41,7 +43,7 @@ impl SmallBlock {
 /// [`Body::doomed`](super::ctx::Body::doomed).
 pub(super) const DOOMED: SlabState = SlabState(0);
 
-/// Frees that wait for commit. The last word of each tells how many there are of it: the offset, and
+/// Frees that wait for commit, but for the first, if the context has that. The last word of each tells how many there are of it: the offset, and
 /// for a block of the thread's own also its class and [`OWN`].
 #[derive(Default)]
 pub(super) struct Frees {
@@ -53,17 +55,9 @@ const CLASS: u32 = 48;
 const OFFSET: u64 = (1 << CLASS) - 1;
 
 impl Frees {
-    #[inline(always)]
-    pub(super) fn push(&mut self, free: Deferred) {
+    fn push(&mut self, free: Deferred) {
         match free {
-            Deferred::Own(SmallBlock {
-                offset,
-                class,
-                place,
-            }) => {
-                let last = OWN | (class as u64) << CLASS | offset;
-                self.words.extend([place as u64, last]);
-            }
+            Deferred::Own(block) => self.push_own(block),
             Deferred::Other {
                 position,
                 offset,
@@ -72,34 +66,79 @@ impl Frees {
         }
     }
 
-    /// Takes what there is, if that is one block of the thread's own.
     #[inline(always)]
-    pub(super) fn take_only_own(&mut self) -> Option<SmallBlock> {
-        let words: &[u64; 2] = self.words.as_slice().try_into().ok()?;
-        let block = own(words)?;
-        self.words.clear();
-        Some(block)
+    fn push_own(&mut self, block: SmallBlock) {
+        let last = OWN | (block.class as u64) << CLASS | block.offset;
+        self.words.extend([block.place as u64, last]);
     }
 
     #[inline(always)]
-    pub(super) fn pop(&mut self) -> Option<Deferred> {
+    fn pop(&mut self) -> Option<Deferred> {
         let (free, words) = last_of(&self.words)?;
         self.words.truncate(self.words.len() - words);
         Some(free)
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.words.clear();
     }
 
     /// All of them, from the last to the first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Deferred> {
+    fn iter(&self) -> impl Iterator<Item = Deferred> {
         let mut left = &self.words[..];
         std::iter::from_fn(move || {
             let (free, words) = last_of(left)?;
             left = &left[..left.len() - words];
             Some(free)
         })
+    }
+}
+
+impl Ctx {
+    /// Leaves the free of a block of the thread's own to the section's end.
+    #[inline(always)]
+    pub(super) fn leave_own_free(&mut self, block: SmallBlock) {
+        if self.flags.has_frees() {
+            self.flags.set_more_frees(true);
+            return self.body_mut().frees.push_own(block);
+        }
+        self.flags.set_one_free(true);
+        self.one_free.offset = block.offset;
+        self.one_free.class = block.class;
+        self.one_free.place = block.place;
+    }
+
+    /// Leaves any free to the section's end.
+    #[inline(never)]
+    pub(super) fn leave_free(&mut self, free: Deferred) {
+        self.flags.set_more_frees(true);
+        self.body_mut().frees.push(free);
+    }
+
+    /// Takes the last of the frees that are left.
+    #[inline(always)]
+    pub(super) fn next_free(&mut self) -> Option<Deferred> {
+        if let Some(free) = self.body_mut().frees.pop() {
+            return Some(free);
+        }
+        self.flags.set_more_frees(false);
+        let first = self.flags.has_one_free();
+        self.flags.set_one_free(false);
+        first.then_some(Deferred::Own(self.one_free))
+    }
+
+    /// All that are left, from the last to the first.
+    pub(super) fn frees(&self) -> impl Iterator<Item = Deferred> {
+        let first = self.flags.has_one_free();
+        let first = first.then_some(Deferred::Own(self.one_free));
+        self.body().frees.iter().chain(first)
+    }
+
+    /// Forgets what a section was to free that is undone.
+    pub(super) fn forget_frees(&mut self) {
+        self.body_mut().frees.clear();
+        self.flags.set_one_free(false);
+        self.flags.set_more_frees(false);
     }
 }
 
@@ -187,25 +226,5 @@ mod tests {
         }
         assert!(frees.pop().is_none());
         assert!(frees.iter().next().is_none());
-    }
-
-    #[test]
-    fn one_own_block_is_taken_if_it_is_all() {
-        let mut frees = Frees::default();
-        assert!(frees.take_only_own().is_none());
-        frees.push(own(5));
-        let taken = frees
-            .take_only_own()
-            .map(|block| parts(Deferred::Own(block)));
-        assert_eq!(taken, Some(parts(own(5))));
-        assert!(frees.pop().is_none());
-        for several in [[own(5), own(6)], [own(5), other(6)], [other(5), own(6)]] {
-            several.into_iter().for_each(|free| frees.push(free));
-            assert!(frees.take_only_own().is_none());
-            assert_eq!(frees.iter().count(), 2);
-            frees.clear();
-        }
-        frees.push(other(1));
-        assert!(frees.take_only_own().is_none());
     }
 }

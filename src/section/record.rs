@@ -22,8 +22,10 @@ impl Writer {
     /// Whether the bytes lie in the range that was recorded last: then they need no other record.
     #[inline(always)]
     pub(crate) fn just_recorded<T: ?Sized>(&self, place: *const T, len: usize) -> bool {
+        let (ctx, from) = (self.ctx(), place.cast::<u8>());
+        let inside = from >= ctx.recorded_from && from.wrapping_add(len) <= ctx.recorded_to;
         // What asks for it shall take the same way in a build without a journal.
-        !mutant::JOURNAL || Entry::records(self.ctx().recorded, self.ctx().offset_of(place), len)
+        !mutant::JOURNAL || inside
     }
 
     /// Records `len` bytes at `place`: a death from here on puts them back.
@@ -49,20 +51,20 @@ impl Writer {
         }
         let ctx = self.ctx_mut();
         if mutant::is(Mutant::NoRecord) {
-            ctx.recorded = ctx.undo_of(place, len).encode();
+            ctx.note_recorded(place.cast(), len);
             return Ok(());
         }
         if ctx.flags.is_plural() {
             ctx.forget_locks_in(place.addr(), place.addr() + len);
         }
         let whole = len.next_multiple_of(8) + 8;
-        if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
+        if whole > MAX_RECORD || ctx.next.wrapping_add(whole) > ctx.end {
             return unbox(self.record_slow(place.cast(), len));
         }
         // SAFETY: there is room for the entry, and the caller names bytes of the arena.
-        let entry = unsafe { ctx.append_undo(place.cast(), len) };
+        unsafe { ctx.append_undo(place.cast(), len) };
         if !leaf {
-            ctx.recorded = entry;
+            ctx.note_recorded(place.cast(), len);
         }
         Ok(())
     }
@@ -99,13 +101,13 @@ impl Writer {
         }
         let ctx = self.ctx_mut();
         let whole = size_of::<T>().next_multiple_of(8) + 16;
-        if whole > MAX_RECORD || ctx.end.addr() - ctx.next.addr() < whole {
+        if whole > MAX_RECORD || ctx.next.wrapping_add(whole) > ctx.end {
             self.record(value, size_of::<T>())?;
             return self.record_byte(byte);
         }
         // SAFETY: there is room for both entries, and the caller names a value and a byte of the arena.
         unsafe {
-            let (behind, _) = ctx.write_undo(ctx.next, value.cast(), size_of::<T>());
+            let behind = ctx.write_undo(ctx.next, value.cast(), size_of::<T>());
             ctx.make_valid(ctx.write_byte(behind, byte));
         }
         Ok(())
@@ -173,7 +175,8 @@ impl Writer {
             }
             let piece = (len - done).min(MAX_RECORD).min((room - 8) & !7);
             // SAFETY: there is room for the piece, which lies in the arena by contract.
-            ctx.recorded = unsafe { ctx.append_undo(place.add(done), piece) };
+            unsafe { ctx.append_undo(place.add(done), piece) };
+            ctx.note_recorded(place.wrapping_add(done), piece);
             done += piece;
         }
         Ok(())
@@ -198,6 +201,16 @@ impl Writer {
         Ok(())
     }
 
+    /// The same for an entry without payload.
+    #[inline(always)]
+    pub(super) fn reserve_short(&self) -> Result {
+        let ctx = self.ctx();
+        if mutant::JOURNAL && ctx.next == ctx.end {
+            return unbox(self.grow_log(8));
+        }
+        Ok(())
+    }
+
     /// Appends an entry with up to two words of payload, for which there is room.
     #[inline(always)]
     pub(super) fn append<const WORDS: usize>(
@@ -206,22 +219,55 @@ impl Writer {
         offset: u64,
         payload: [u64; WORDS],
     ) {
-        if !mutant::JOURNAL {
-            return;
+        if mutant::JOURNAL {
+            debug_assert!(self.ctx().end.addr() - self.ctx().next.addr() >= WORDS * 8 + 8);
+            // SAFETY: there is room at the cursor, by contract.
+            unsafe { self.append_at(self.ctx().next, kind, offset, payload) };
         }
-        let ctx = self.ctx_mut();
-        debug_assert!(ctx.end.addr() - ctx.next.addr() >= WORDS * 8 + 8);
+    }
+
+    /// Appends an entry without payload.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot grow: nothing is changed then.
+    #[inline(always)]
+    pub(super) fn append_short(&self, kind: EntryKind, offset: u64) -> Result {
+        if !mutant::JOURNAL {
+            return Ok(());
+        }
+        let mut cursor = self.ctx().next;
+        if cursor == self.ctx().end {
+            unbox(self.grow_log(8))?;
+            cursor = self.ctx().next;
+        }
+        // SAFETY: there is room for one word, since entries and segments are aligned to 8.
+        unsafe { self.append_at(cursor, kind, offset, []) };
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// `cursor` is the log's, and there is room for the entry.
+    #[inline(always)]
+    unsafe fn append_at<const WORDS: usize>(
+        &self,
+        cursor: *mut u8,
+        kind: EntryKind,
+        offset: u64,
+        payload: [u64; WORDS],
+    ) {
         let entry = Entry {
             kind,
             len: WORDS * 8,
             offset,
         };
-        // SAFETY: there is room, by contract; segments are aligned to 8, and so are entries.
+        // SAFETY: by contract; segments are aligned to 8, and so are entries.
         unsafe {
-            ctx.next.cast::<[u64; WORDS]>().write(payload);
-            let behind = ctx.next.add(WORDS * 8).cast::<u64>();
+            cursor.cast::<[u64; WORDS]>().write(payload);
+            let behind = cursor.add(WORDS * 8).cast::<u64>();
             behind.write(entry.encode());
-            ctx.make_valid(behind.add(1).cast());
+            self.ctx_mut().make_valid(behind.add(1).cast());
         }
     }
 
@@ -276,45 +322,45 @@ impl Ctx {
         (place.addr() - self.base().addr()) as u64
     }
 
-    /// What tells of bytes of the arena, in the log.
+    /// Notes which range was recorded last.
     #[inline(always)]
-    fn undo_of<T: ?Sized>(&self, place: *const T, len: usize) -> Entry {
-        Entry {
-            kind: EntryKind::Undo,
-            len,
-            offset: self.offset_of(place),
-        }
+    fn note_recorded(&mut self, from: *const u8, len: usize) {
+        self.recorded_from = from;
+        self.recorded_to = from.wrapping_add(len);
     }
 
-    /// Appends an undo entry, and gives its descriptor.
+    /// Appends an undo entry.
     ///
     /// # Safety
     ///
     /// There is room for it, and `place` names `len` bytes of the arena.
     #[inline(always)]
-    unsafe fn append_undo(&mut self, place: *const u8, len: usize) -> u64 {
+    unsafe fn append_undo(&mut self, place: *const u8, len: usize) {
         // SAFETY: by contract; entries are appended at the cursor.
-        let (behind, entry) = unsafe { self.write_undo(self.next, place, len) };
+        let behind = unsafe { self.write_undo(self.next, place, len) };
         self.make_valid(behind);
-        entry
     }
 
-    /// Writes an undo entry at `to`, which is not valid yet. Gives what is behind it, and its descriptor.
+    /// Writes an undo entry at `to`, which is not valid yet. Gives what is behind it.
     ///
     /// # Safety
     ///
     /// `to` is a place for entries in the log, with room for it, and `place` names `len` bytes of the
     /// arena.
     #[inline(always)]
-    unsafe fn write_undo(&self, to: *mut u8, place: *const u8, len: usize) -> (*mut u8, u64) {
-        let entry = self.undo_of(place, len).encode();
+    unsafe fn write_undo(&self, to: *mut u8, place: *const u8, len: usize) -> *mut u8 {
+        let entry = Entry {
+            kind: EntryKind::Undo,
+            len,
+            offset: self.offset_of(place),
+        };
         // SAFETY: by contract; the log and the arena's data do not overlap; segments are aligned to 8,
         // and so are entries.
         unsafe {
             ptr::copy_nonoverlapping(place, to, len);
             let behind = to.add(len.next_multiple_of(8));
-            behind.cast::<u64>().write(entry);
-            (behind.add(8), entry)
+            behind.cast::<u64>().write(entry.encode());
+            behind.add(8)
         }
     }
 

@@ -89,11 +89,10 @@ impl Ctx {
     fn end_undone(&mut self) {
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
+        self.forget_frees();
         let body = self.body_mut();
-        body.frees.clear();
         body.doomed.clear();
         body.dooms.forget_places();
-        self.flags.set_frees(false);
         self.forget_recorded();
         self.rewind_kept();
         self.release_all();
@@ -114,7 +113,7 @@ impl Ctx {
         let body = self.body();
         let mut types = body.doomed.iter().rev();
         let mut freed = HashSet::new();
-        for free in body.frees.iter() {
+        for free in self.frees() {
             match free {
                 Deferred::Other { offset, state, .. } if state == DOOMED => {
                     let owned = types

@@ -29,6 +29,12 @@ pub(crate) enum Mutant {
     FreeFirst,
     /// J9: `done` is stored only after the next block is in doubt.
     DoneLate,
+    /// J9: `done` is cleared before the log is empty.
+    DoneClearedFirst,
+    /// J9: a section commits with the `done` of the one before.
+    DoneKept,
+    /// J9: who claims a slot leaves `done` as the one before had it.
+    ClaimKeepsDone,
     /// J9: nobody says what is being freed.
     NoDoubt,
     /// H4: a drain looks at no doubt word.

@@ -212,7 +212,10 @@ impl Config {
                     }
                 });
                 let Some((at, block)) = found else {
-                    next.threads[thread].pc = Pc::Empty;
+                    next.threads[thread].pc = match self.is(Mutant::DoneClearedFirst) {
+                        true if !now.recovery.acts() && journal.done != 0 => Pc::ClearDone,
+                        _ => Pc::Empty,
+                    };
                     return self.free(&next, thread, steps);
                 };
                 next.threads[thread].at = at;
@@ -269,14 +272,25 @@ impl Config {
                 }
                 steps.add(thread, "empties the log", next);
             }
+            Pc::ClearDone => {
+                next.journals[acting].done = 0;
+                match journal.log {
+                    0 => self.next_op(&mut next, thread),
+                    _ => next.threads[thread].pc = Pc::Empty,
+                }
+                steps.add(thread, "forgets which frees were done", next);
+            }
             _ => {
                 next.journals[acting].doubt = 0;
+                let kept = journal.done == 0 || self.is(Mutant::DoneKept);
                 let this = &mut next.threads[thread];
                 if this.recovery.acts() {
                     this.recovery.stage = Stage::Generation;
                     this.pc = this.back;
-                } else {
+                } else if kept {
                     self.next_op(&mut next, thread);
+                } else {
+                    this.pc = Pc::ClearDone;
                 }
                 steps.add(thread, "clears the doubt", next);
             }

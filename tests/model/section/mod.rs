@@ -146,6 +146,7 @@ enum Pc {
     CountLate,
     Empty,
     ClearDoubt,
+    ClearDone,
     DrainRead,
     DrainDoubts,
     DrainPublished,

@@ -91,6 +91,18 @@ fn frees() -> Config {
     }
 }
 
+/// A frees a block of B's slab in each of two sections, one behind the other.
+fn frees_again() -> Config {
+    Config {
+        programs: [
+            &[Lock(0), Lock(1), Clear(0), Commit, Clear(1), End, Detach],
+            &[Detach],
+        ],
+        respawned: &[Attach, Lock(0), Lock(1), Clear(0), Clear(1), End, Detach],
+        ..frees()
+    }
+}
+
 /// A long section: its log takes a block that was freed before in the same section.
 fn segments() -> Config {
     Config {
@@ -128,6 +140,7 @@ fn sections_with_blocks() {
 #[test]
 fn several_frees() {
     prove("frees", &frees());
+    prove("frees again", &frees_again());
 }
 
 #[test]
@@ -186,10 +199,13 @@ fn mutants_of_frees() {
     for mutant in [
         Mutant::FreeFirst,
         Mutant::DoneLate,
+        Mutant::DoneClearedFirst,
+        Mutant::ClaimKeepsDone,
         Mutant::NoDoubt,
         Mutant::NoDoubtCheck,
     ] {
         refute(&format!("{mutant:?}"), &with(mutant, frees()));
     }
+    refute("DoneKept", &with(Mutant::DoneKept, frees_again()));
     refute("KeepLog", &with(Mutant::KeepLog, segments()));
 }

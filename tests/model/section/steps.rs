@@ -21,6 +21,9 @@ impl Config {
                 };
                 let mine = Claim::of(thread, now.incarnation);
                 claim(&mut next.slots, slot, mine, self.mutant);
+                if !self.is(Mutant::ClaimKeepsDone) {
+                    next.journals[slot].done = 0;
+                }
                 next.threads[thread].slot = slot as u8;
                 next.threads[thread].pc = Pc::Link;
                 steps.add(thread, "claims a slot", next);
@@ -78,7 +81,8 @@ impl Config {
             | Pc::Count
             | Pc::CountLate
             | Pc::Empty
-            | Pc::ClearDoubt => self.free(state, thread, steps),
+            | Pc::ClearDoubt
+            | Pc::ClearDone => self.free(state, thread, steps),
             Pc::DrainRead | Pc::DrainDoubts | Pc::DrainPublished | Pc::DrainRemote => {
                 self.drain(state, thread, steps)
             }
@@ -368,13 +372,12 @@ impl Config {
     fn commit(&self, state: &mut State, thread: usize) {
         let journal = &mut state.journals[state.threads[thread].slot as usize];
         let frees = |entry: &Entry| matches!(entry, Entry::Free(_));
-        if journal.entries[..journal.log as usize].iter().any(frees) {
-            journal.done = 0;
+        let at = journal.log;
+        if journal.entries[..at as usize].iter().any(frees) {
             journal.committed = true;
         } else {
             self.empty(journal);
         }
-        let at = journal.log;
         let ends = matches!(self.op(state, thread), Some(Op::End));
         let this = &mut state.threads[thread];
         this.at = at;
@@ -396,6 +399,7 @@ impl Config {
     pub(super) fn empty(&self, journal: &mut Journal) {
         *journal = Journal {
             doubt: journal.doubt,
+            done: journal.done,
             ..Journal::default()
         };
     }
