@@ -178,6 +178,34 @@ proptest! {
         drop(map);
     }
 
+    /// Whether a loop asks for one pair after the other, or leaves the rest to `fold`.
+    #[test]
+    fn iterators_may_be_left_anywhere(
+        ops in proptest::collection::vec(op(), 0..250),
+        taken in 0usize..300,
+    ) {
+        let world = World::<Numbers>::new();
+        let mut guard = world.root.lock().unwrap();
+        let mut model = StdMap::new();
+        ops.iter().for_each(|op| play(op, &mut guard, &mut model));
+        let mut pairs = guard.iter();
+        let mut all: std::vec::Vec<_> = pairs.by_ref().take(taken).collect();
+        let left = pairs.len();
+        prop_assert_eq!((all.len() + left, pairs.clone().count()), (model.len(), left));
+        pairs.for_each(|pair| all.push(pair));
+        let mut one_by_one = std::vec::Vec::new();
+        for pair in &*guard {
+            one_by_one.push(pair);
+        }
+        prop_assert_eq!(&all, &one_by_one);
+        let sums = |of: u64, more: u64| of.wrapping_add(more);
+        let expected = model.iter().fold((0, 0), |(keys, values), (key, value)| {
+            (sums(keys, *key), sums(values, *value))
+        });
+        let keys = guard.keys().copied().fold(0, sums);
+        prop_assert_eq!((keys, guard.values().copied().fold(0, sums)), expected);
+    }
+
     #[test]
     fn a_death_undoes_numbers(
         before in proptest::collection::vec(op(), 1..100),

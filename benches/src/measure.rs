@@ -2,7 +2,8 @@
 //!
 //! All entrants of a contest run in one process, one after the other, round by round (A B C, A B C,
 //! ...): what slows the machine down for a while slows down all of them. Of the rounds the medians
-//! are taken; the first one, in which memory is touched for the first time, does not count.
+//! are taken. Each turn begins with a run that does not count: in the first, memory is touched for
+//! the first time, and in others the caches are full of what belongs to the entrant before.
 
 use crate::{settings::Settings, table::Report};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub(crate) struct Contest<'a> {
     rows: Vec<Row>,
     entrants: Vec<(&'static str, Round<'a>)>,
     rounds: usize,
+    /// Whether each turn begins with a run that does not count, or the first one only.
+    warm: bool,
 }
 
 impl<'a> Contest<'a> {
@@ -72,12 +75,15 @@ impl<'a> Contest<'a> {
             rows,
             entrants: Vec::new(),
             rounds: settings.rounds,
+            warm: true,
         }
     }
 
-    /// For work that takes long, or that needs no repetition.
-    pub(crate) fn rounds(mut self, rounds: usize) -> Self {
+    /// For work that begins with new memory, or a new process, each time: so many rounds, and only the
+    /// first one does not count.
+    pub(crate) fn cold_rounds(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
+        self.warm = false;
         self
     }
 
@@ -99,8 +105,12 @@ impl<'a> Contest<'a> {
     /// Runs all rounds, and gives the rows.
     pub(crate) fn measure(mut self) -> Vec<Row> {
         let mut numbers = vec![vec![Vec::new(); self.rows.len()]; self.entrants.len()];
-        for round in 0..=self.rounds {
+        let first = usize::from(self.warm);
+        for round in first..=self.rounds {
             for (entrant, (_, run)) in self.entrants.iter_mut().enumerate() {
+                if self.warm && round > 0 {
+                    run();
+                }
                 let results = run();
                 if round > 0 {
                     for (row, result) in results.into_iter().enumerate() {

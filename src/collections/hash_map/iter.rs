@@ -57,6 +57,23 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.buckets.left(), Some(self.buckets.left()))
     }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
+        let Some(storage) = self.storage else {
+            return init;
+        };
+        let mut folded = init;
+        while let Some((group, buckets)) = self.buckets.next_group(storage.table) {
+            let pairs = storage.pair(group);
+            for bucket in buckets {
+                // SAFETY: a full bucket of a map that is borrowed for `'a`.
+                let Pair { key, value } = unsafe { &*pairs.add(bucket) };
+                folded = f(folded, (key, value));
+            }
+        }
+        folded
+    }
 }
 
 /// Goes through the keys of a map. Made by [`HashMap::keys`].
@@ -187,6 +204,11 @@ macro_rules! of_pairs {
 
             fn size_hint(&self) -> (usize, Option<usize>) {
                 self.0.size_hint()
+            }
+
+            #[inline]
+            fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+                self.0.fold(init, |folded, pair| f(folded, $pick(pair)))
             }
         }
 

@@ -1,7 +1,7 @@
 //! A table in its block: where the pairs lie, and how a larger one takes over.
 
 use super::{
-    control::{Freed, is_empty},
+    control::{Buckets, Freed, GROUP, is_empty},
     hash::hash_of,
     table::{FEWEST_BUCKETS, Table, buckets_for, capacity_of, control_len},
 };
@@ -556,7 +556,7 @@ pub(super) struct FullBuckets {
     /// Where the current group begins.
     at: usize,
     /// What is left of it.
-    group: super::control::Buckets,
+    group: Buckets,
     /// Full buckets that are left in all.
     left: usize,
 }
@@ -575,7 +575,7 @@ impl FullBuckets {
     pub(super) fn none() -> Self {
         FullBuckets {
             at: 0,
-            group: super::control::Buckets(0),
+            group: Buckets(0),
             left: 0,
         }
     }
@@ -594,8 +594,25 @@ impl FullBuckets {
                 self.left -= 1;
                 return Some(self.at + bucket);
             }
-            self.at += super::control::GROUP;
+            self.at += GROUP;
             self.group = table.group(self.at).full();
         }
+    }
+
+    /// What is left of the next group that has a full bucket, and where that group begins: within it
+    /// nobody need ask how many are left in all.
+    #[inline(always)]
+    pub(super) fn next_group(&mut self, table: Table) -> Option<(usize, Buckets)> {
+        if self.left == 0 {
+            return None;
+        }
+        while !self.group.any() {
+            self.at += GROUP;
+            self.group = table.group(self.at).full();
+        }
+        let group = mem::replace(&mut self.group, Buckets(0));
+        // More than there should be are met in a damaged table only.
+        self.left = self.left.saturating_sub(group.count());
+        Some((self.at, group))
     }
 }

@@ -108,6 +108,11 @@ impl Buckets {
     pub(super) fn any(self) -> bool {
         self.0 != 0
     }
+
+    #[inline(always)]
+    pub(super) fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
 }
 
 impl Iterator for Buckets {
