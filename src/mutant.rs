@@ -49,6 +49,11 @@ mutants! {
     NoDoubt "no_doubt",
     /// J9: nobody says that a block's free is done. Scene: two frees, the second of which is repeated.
     NoDone "no_done",
+    /// J9: which frees are done is not forgotten when all are. Scene: frees in two sections.
+    DoneKept "done_kept",
+    /// J9: who claims a slot leaves there which frees of a dead one were done. Scene: a slot's next
+    /// owner frees.
+    ClaimKeepsDone "claim_keeps_done",
     /// J10: a span is freed by its place, whichever it is. Scene: a span's free that is repeated.
     FreeAnySpan "free_any_span",
     /// H4: a drain does not look at the doubt words. Scene: a free that is repeated.

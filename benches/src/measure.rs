@@ -3,7 +3,8 @@
 //! All entrants of a contest run in one process, one after the other, round by round (A B C, A B C,
 //! ...): what slows the machine down for a while slows down all of them. Of the rounds the medians
 //! are taken. Each turn begins with a run that does not count: in the first, memory is touched for
-//! the first time, and in others the caches are full of what belongs to the entrant before.
+//! the first time, and in others the caches are full of what belongs to the entrant before. Not so
+//! where the work itself begins with new memory or a new process.
 
 use crate::{settings::Settings, table::Report};
 use std::time::Duration;
@@ -79,10 +80,15 @@ impl<'a> Contest<'a> {
         }
     }
 
-    /// For work that begins with new memory, or a new process, each time: so many rounds, and only the
-    /// first one does not count.
-    pub(crate) fn cold_rounds(mut self, rounds: usize) -> Self {
+    /// For work that takes long: so many rounds.
+    pub(crate) fn rounds(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
+        self
+    }
+
+    /// For work that begins with new memory, or a new process, each time: only the very first run does
+    /// not count.
+    pub(crate) fn cold(mut self) -> Self {
         self.warm = false;
         self
     }
@@ -105,17 +111,18 @@ impl<'a> Contest<'a> {
     /// Runs all rounds, and gives the rows.
     pub(crate) fn measure(mut self) -> Vec<Row> {
         let mut numbers = vec![vec![Vec::new(); self.rows.len()]; self.entrants.len()];
-        let first = usize::from(self.warm);
-        for round in first..=self.rounds {
-            for (entrant, (_, run)) in self.entrants.iter_mut().enumerate() {
-                if self.warm && round > 0 {
+        if !self.warm {
+            for (_, run) in &mut self.entrants {
+                run();
+            }
+        }
+        for _ in 0..self.rounds {
+            for ((_, run), numbers) in self.entrants.iter_mut().zip(&mut numbers) {
+                if self.warm {
                     run();
                 }
-                let results = run();
-                if round > 0 {
-                    for (row, result) in results.into_iter().enumerate() {
-                        numbers[entrant][row].push(result);
-                    }
+                for (result, numbers) in run().into_iter().zip(numbers) {
+                    numbers.push(result);
                 }
             }
         }

@@ -183,7 +183,8 @@ pub(crate) fn ratios<'a>(rows: &'a [Row], rival: &'a str) -> impl Iterator<Item 
 
 /// Under which conditions the numbers came about: the first lines of every run.
 const CONDITIONS: &str = "\
-times        medians of rounds in turns (A B A B), each behind a run that does not count; processor time of the thread where nothing waits
+times        medians of rounds in turns (A B A B); processor time of the thread where nothing waits
+             each turn behind a run that does not count, unless the work itself begins with new memory
 sharena      a file on tmpfs (Arena::named), 256 slots, journal on, no huge pages
              blocks: reserved, private until they are linked; published: each in its own section
 mimalloc     crate `mimalloc`, secure mode off, keeps what is freed

@@ -47,7 +47,9 @@ pub(super) fn front_len(geometry: &Geometry) -> usize {
     geometry.bits_at as usize
 }
 
-/// What a slot's journals hold beyond what they say is valid: nobody reads it.
+/// What a slot's journals hold beyond what they say is valid: nobody reads it. Except `done`, which must not
+/// be there still when the next section commits (J9): so whether it is there makes a difference, and
+/// what it says does not.
 fn forget_leftovers(image: &mut [u8], at: usize) {
     let position = LogPosition(get(image, at + offset_of!(Slot, log)));
     let segments = at + offset_of!(Slot, segments);
@@ -60,7 +62,8 @@ fn forget_leftovers(image: &mut [u8], at: usize) {
     let valid = position.segment().min(SEGMENTS) * size_of::<Segment>();
     image[segments + valid..segments + SEGMENTS * size_of::<Segment>()].fill(0);
     if !position.committed() {
-        set(image, at + offset_of!(Slot, done), 0);
+        let done = at + offset_of!(Slot, done);
+        set(image, done, u64::from(get(image, done) != 0));
     }
     let immediate = at + offset_of!(Slot, immediate);
     if get(image, immediate) == 0 {

@@ -7,7 +7,7 @@
 //!    nothing to free;
 //! 3. the locks are released;
 //! 4. *frees*, from the last to the first: remote ones behind a doubt word, and counted;
-//! 5. *empty*: one store.
+//! 5. *empty*: one store; then what told of remote frees is cleared.
 //!
 //! A kill before 2 undoes everything, later nothing: [`recover`] does what is left.
 

@@ -192,7 +192,9 @@ fn begin(mapping: &Mapping, slot: usize) {
     }
     super::reads::clear_reads(mapping, slot);
     // A death may have left it, or a recovery; a section needs it to be 0 at its commit.
-    mapping.slot(slot).done.store(0, Relaxed);
+    if !mutant::is(Mutant::ClaimKeepsDone) {
+        mapping.slot(slot).done.store(0, Relaxed);
+    }
     if mutant::is(Mutant::StampsStartAgain) {
         mapping.slot(slot).serial.store(0, Release);
     }

@@ -179,11 +179,12 @@ impl Writer {
                 Allocation::Block(_) => return Err(error),
             },
         };
-        let noted = self.ctx_mut().take_held_back(16);
-        match state.is(SlabKind::Span) {
-            _ if !noted => {}
-            true => self.append(EntryKind::FreeSpan, offset, [state.0]),
-            false => self.append(EntryKind::Free, offset, []),
+        let span = state.is(SlabKind::Span);
+        let noted = self.ctx_mut().take_held_back(if span { 16 } else { 8 });
+        if noted && span {
+            self.append(EntryKind::FreeSpan, offset, [state.0]);
+        } else if noted {
+            self.append(EntryKind::Free, offset, []);
         }
         self.defer(offset, block, state, noted);
         Ok(())
@@ -213,7 +214,7 @@ impl Writer {
     /// Leaves a free to the section's end. The log's last entry is of it, if it was `noted`.
     #[inline(always)]
     fn defer(&self, offset: u64, block: Option<SmallBlock>, state: SlabState, noted: bool) {
-        let ctx = self.ctx_mut();
+        let ctx = self.ctx();
         match block {
             Some(block) if state.is_by(SlabKind::Owned, ctx.index()) => self.defer_own(block),
             _ => self.defer_other(if noted { ctx.position().0 } else { 0 }, offset, state),
@@ -233,7 +234,7 @@ impl Writer {
     fn defer_other(&self, position: u64, offset: u64, state: SlabState) {
         let ctx = self.ctx_mut();
         if !mutant::JOURNAL || mutant::is(Mutant::FreeBeforeCommit) {
-            ctx.free_other(position, offset, state);
+            ctx.free_other(0, offset, state);
             return;
         }
         ctx.leave_free(Deferred::Other {

@@ -83,6 +83,7 @@ impl Ctx {
     /// The same where there is but one, except for what the flags say.
     #[inline(always)]
     fn finish_one(&mut self) {
+        debug_assert!(self.flags.has_one_free());
         self.free_own(self.one_free);
         compiler_fence(SeqCst);
         self.slot().log.store(0, Release);
@@ -102,7 +103,9 @@ impl Ctx {
             self.mapping().doubt(self.index()).block.store(0, Release);
         }
         // Only now: a committed log is never worked off again from its end (J9).
-        self.slot().done.store(0, Release);
+        if !mutant::is(Mutant::DoneKept) {
+            self.slot().done.store(0, Release);
+        }
         self.body_mut().dooms.forget_places();
         self.rewind_kept();
         self.release_emptied();

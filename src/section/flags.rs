@@ -292,6 +292,9 @@ mod tests {
             assert!(flags.has_one_free() != flags.has_more_frees());
             set(&flags, false);
         }
+        flags.set_unreached(true);
+        assert!(flags.is_unreached() && !flags.has_frees() && flags.guards() == 1);
+        flags.set_unreached(false);
         flags.set_one_free(true);
         flags.set_busy(true);
         flags.set_plural(true);

@@ -43,8 +43,8 @@ impl SmallBlock {
 /// [`Body::doomed`](super::ctx::Body::doomed).
 pub(super) const DOOMED: SlabState = SlabState(0);
 
-/// Frees that wait for commit, but for the first, if the context has that. The last word of each tells how many there are of it: the offset, and
-/// for a block of the thread's own also its class and [`OWN`].
+/// Frees that wait for commit, but for the first, if the context has that. The last word of each tells how
+/// many there are of it: the offset, and for a block of the thread's own also its class and [`OWN`].
 #[derive(Default)]
 pub(super) struct Frees {
     words: Vec<u64>,
@@ -175,6 +175,7 @@ fn last_of(words: &[u64]) -> Option<(Deferred, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Arena, Error, collections::Vec, sync::Mutex};
 
     fn own(number: u64) -> Deferred {
         Deferred::Own(SmallBlock {
@@ -219,12 +220,110 @@ mod tests {
         for number in numbers {
             frees.push(make(number));
         }
-        let expected: Vec<_> = numbers.iter().rev().map(|&n| parts(make(n))).collect();
-        assert_eq!(frees.iter().map(parts).collect::<Vec<_>>(), expected);
+        let expected: std::vec::Vec<_> = numbers.iter().rev().map(|&n| parts(make(n))).collect();
+        assert_eq!(frees.iter().map(parts).collect::<std::vec::Vec<_>>(), expected);
         for expected in expected {
             assert_eq!(frees.pop().map(parts), Some(expected));
         }
         assert!(frees.pop().is_none());
         assert!(frees.iter().next().is_none());
+    }
+
+    /// What a section drops.
+    #[derive(Clone, Copy, Debug)]
+    enum Dropped {
+        /// One block of the thread's own.
+        Own,
+        /// One of another's slab.
+        Other,
+        /// So much that it is taken apart after the commit.
+        Doomed,
+    }
+
+    type Lists = Mutex<Vec<Vec<Vec<u64>>>>;
+
+    fn push(lists: &Lists, dropped: Dropped) {
+        let push = || {
+            let mut lists = lists.lock().unwrap();
+            lists.push(Vec::new()).unwrap();
+            let list = lists.last_mut().unwrap();
+            list.push(Vec::new()).unwrap();
+            if let Dropped::Doomed = dropped {
+                for number in 0..1000 {
+                    list.push(Vec::new()).unwrap();
+                    list[number].push(7).unwrap();
+                }
+            }
+        };
+        match dropped {
+            Dropped::Other => std::thread::scope(|scope| scope.spawn(push).join().unwrap()),
+            _ => push(),
+        }
+    }
+
+    /// Ends the section in which the last `count` lists go.
+    type End = fn(&Arena, &crate::Root<Lists>, usize);
+
+    const ENDS: [End; 4] = [
+        |_, lists, count| {
+            let mut guard = lists.lock().unwrap();
+            let left = guard.len() - count;
+            (0..count).for_each(|_| drop(guard.pop()));
+            assert_eq!(guard.len(), left);
+        },
+        |_, lists, count| {
+            let mut guard = lists.lock().unwrap();
+            (0..count).for_each(|_| drop(guard.pop()));
+            guard.commit().unwrap();
+            guard.push(Vec::new()).unwrap();
+            guard.pop();
+        },
+        |arena, lists, count| {
+            let done = arena.section(|| {
+                let mut guard = lists.lock()?;
+                (0..count).for_each(|_| drop(guard.pop()));
+                Ok(())
+            });
+            done.unwrap();
+        },
+        |arena, lists, count| {
+            let done = arena.transaction(|tx| {
+                let mut guard = tx.lock(lists)?;
+                (0..count).for_each(|_| drop(guard.pop()));
+                Err::<(), _>(Error::other("taken back"))
+            });
+            assert!(done.is_err());
+            let mut guard = lists.lock().unwrap();
+            (0..count).for_each(|_| drop(guard.pop()));
+        },
+    ];
+
+    #[test]
+    fn each_is_done_once_in_whatever_order_and_way_a_section_ends() {
+        use Dropped::*;
+        for kinds in [
+            &[Own][..],
+            &[Other],
+            &[Own, Own],
+            &[Own, Other],
+            &[Other, Own],
+            &[Doomed, Own],
+            &[Own, Doomed],
+            &[Own, Own, Other, Doomed, Own],
+        ] {
+            for (way, end) in ENDS.iter().enumerate() {
+                let arena = Arena::in_memory().unwrap();
+                let lists = arena.root::<Lists>("lists").unwrap();
+                push(&lists, Own);
+                kinds.iter().for_each(|&kind| push(&lists, kind));
+                end(&arena, &lists, kinds.len());
+                // What follows frees nothing of it again.
+                push(&lists, Own);
+                lists.lock().unwrap()[0].push(Vec::new()).unwrap();
+                let report = arena.check();
+                assert!(report.is_clean(), "{kinds:?}, way {way}: {report}");
+                assert_eq!(lists.lock().unwrap().len(), 2, "{kinds:?}, way {way}");
+            }
+        }
     }
 }

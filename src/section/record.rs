@@ -446,9 +446,43 @@ mod tests {
         Arena,
         collections::Vec,
         journal::{LogReader, reserved_slots},
+        section::Writer,
         share::Unlogged,
         sync::Mutex,
     };
+
+    #[test]
+    fn what_was_recorded_last_is_known_to_the_byte() {
+        let arena = Arena::in_memory().unwrap();
+        let numbers = arena.root::<Mutex<[u64; 8]>>("numbers").unwrap();
+        let mut guard = numbers.lock().unwrap();
+        let first = guard.as_mut_ptr().cast::<u8>().cast_const();
+        let at = |offset: isize| first.wrapping_offset(offset);
+        let writer = Writer::at(first).unwrap();
+        // All of it, by lending it just now.
+        for (offset, len, recorded) in [
+            (0, 64, true),
+            (0, 8, true),
+            (56, 8, true),
+            (63, 1, true),
+            (64, 0, true),
+            (-1, 1, false),
+            (-8, 16, false),
+            (57, 8, false),
+            (0, 65, false),
+            (64, 1, false),
+        ] {
+            let found = writer.just_recorded(at(offset), len);
+            assert_eq!(found, recorded, "{offset} {len}");
+        }
+        writer.record_of(at(8), 8, true).unwrap();
+        assert!(writer.just_recorded(at(0), 64), "a leaf is not noted");
+        writer.record(at(8), 8).unwrap();
+        assert!(writer.just_recorded(at(8), 8) && !writer.just_recorded(at(0), 8));
+        guard.commit().unwrap();
+        assert!(!writer.just_recorded(at(8), 8));
+        assert!(!writer.just_recorded(at(8), 0));
+    }
 
     #[test]
     fn unlogged_elements_leave_no_entries() {

@@ -122,6 +122,16 @@ const CONTROLS: &[Control] = &[
     ),
     control("no_done", "scene: two frees", Some(Model::DoneLate)),
     control(
+        "done_kept",
+        "scene: frees in two sections",
+        Some(Model::DoneKept),
+    ),
+    control(
+        "claim_keeps_done",
+        "scene: a slot's next owner frees",
+        Some(Model::ClaimKeepsDone),
+    ),
+    control(
         "free_any_span",
         "scene: a span's free that is repeated",
         Some(Model::FreeAnySpan),

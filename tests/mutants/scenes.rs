@@ -31,6 +31,8 @@ pub(crate) fn run(which: &str) {
         "a slow reader" => slow_reader(),
         "a free that is repeated" => repeated_free(40, 1),
         "two frees" => repeated_free(40, 2),
+        "frees in two sections" => frees_in_two_sections(),
+        "a slot's next owner frees" => next_owner_frees(),
         "a span's free that is repeated" => repeated_free(2000, 1),
         "the midst of a recovery" => midst_of_a_recovery(),
         "a late recoverer" => late_recoverer(),
@@ -263,6 +265,54 @@ fn repeated_free(words: usize, frees: usize) {
     (0..50).any(|_| is_freed(push(&arena, "two", words)));
     let image = stop.image_then_go_on(arena, freer);
     recovered(&small(), &image);
+}
+
+/// J9: blocks of another's slabs are freed by two sections of a thread, one behind the other. It dies when
+/// the second one has committed, and has freed nothing yet.
+fn frees_in_two_sections() {
+    let arena = small().in_memory().unwrap();
+    push_twenty(&arena);
+    let stop = Stop::at_visit(2, &["between commit and release"]);
+    let root = arena.root::<Texts>("one").unwrap();
+    let freer = actor(move || {
+        root.lock().unwrap().truncate(19);
+        root.lock().unwrap().truncate(10);
+    });
+    stop.await_actor();
+    let image = stop.image_then_go_on(arena, freer);
+    assert_eq!(texts(&recovered(&small(), &image)), 10);
+}
+
+/// J9: a thread dies when it has done one of two frees. Its slot's next owner dies when a section that
+/// frees more has committed, and has freed nothing yet.
+fn next_owner_frees() {
+    let arena = small().in_memory().unwrap();
+    push_twenty(&arena);
+    let dies_at = |arena: Arena, visit, places, left| {
+        let stop = Stop::at_visit(visit, places);
+        let root = arena.root::<Texts>("one").unwrap();
+        let freer = actor(move || root.lock().unwrap().truncate(left));
+        stop.await_actor();
+        stop.image_then_go_on(arena, freer)
+    };
+    let image = dies_at(arena, 2, &["a block was freed"], 18);
+    let image = dies_at(
+        recovered(&small(), &image),
+        1,
+        &["between commit and release"],
+        5,
+    );
+    assert_eq!(texts(&recovered(&small(), &image)), 5);
+}
+
+fn push_twenty(arena: &Arena) {
+    for _ in 0..20 {
+        push(arena, "one", 40);
+    }
+}
+
+fn texts(arena: &Arena) -> usize {
+    arena.root::<Texts>("one").unwrap().lock().unwrap().len()
 }
 
 /// An arena with a dead thread, who had the lock of the number; recovered by nobody yet.

@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     ));
     let small = Filled::new(1000, 0);
     let large = Filled::new(entries, bytes);
-    let mut contest = Contest::new(settings, rows).cold_rounds(15);
+    let mut contest = Contest::new(settings, rows).rounds(15).cold();
     contest.entrant(OURS, || {
         vec![attach(OURS, &small.name), attach(OURS, &large.name)]
     });

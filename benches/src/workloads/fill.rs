@@ -19,7 +19,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     report
         .title("fill: numbers into an arena that grows; the rival writes them to a file on tmpfs");
     let row = Row::new(name, &[Bar::Times("tmpfs", 1.3)]);
-    let mut contest = Contest::new(settings, vec![row]).cold_rounds(3);
+    let mut contest = Contest::new(settings, vec![row]).rounds(3).cold();
     let count = bytes / 8;
     contest.entrant(OURS, || vec![push(count)]);
     contest.entrant("tmpfs", || vec![write(count)]);

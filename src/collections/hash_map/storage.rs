@@ -611,7 +611,7 @@ impl FullBuckets {
             self.group = table.group(self.at).full();
         }
         let group = mem::replace(&mut self.group, Buckets(0));
-        // More than there should be are met in a damaged table only.
+        // More than there should be are met in a damaged table only, and come out then.
         self.left = self.left.saturating_sub(group.count());
         Some((self.at, group))
     }

@@ -101,9 +101,7 @@ impl Table {
     /// How many buckets are full.
     pub(super) fn count_full(self) -> usize {
         let groups = (0..self.buckets()).step_by(GROUP);
-        groups
-            .map(|at| self.group(at).full().0.count_ones() as usize)
-            .sum()
+        groups.map(|at| self.group(at).full().count()).sum()
     }
 
     #[inline(always)]

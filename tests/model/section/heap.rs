@@ -268,7 +268,7 @@ impl Config {
                 (next.threads[thread].at, next.threads[thread].late) = (0, 0);
                 next.threads[thread].pc = Pc::ClearDoubt;
                 if journal.doubt == 0 && !now.recovery.acts() {
-                    self.next_op(&mut next, thread);
+                    self.forget_done(&mut next, thread);
                 }
                 steps.add(thread, "empties the log", next);
             }
@@ -282,19 +282,25 @@ impl Config {
             }
             _ => {
                 next.journals[acting].doubt = 0;
-                let kept = journal.done == 0 || self.is(Mutant::DoneKept);
                 let this = &mut next.threads[thread];
                 if this.recovery.acts() {
                     this.recovery.stage = Stage::Generation;
                     this.pc = this.back;
-                } else if kept {
-                    self.next_op(&mut next, thread);
                 } else {
-                    this.pc = Pc::ClearDone;
+                    self.forget_done(&mut next, thread);
                 }
                 steps.add(thread, "clears the doubt", next);
             }
         }
+    }
+
+    /// What comes behind an empty log, for its own thread: `done` is cleared.
+    fn forget_done(&self, state: &mut State, thread: usize) {
+        let slot = state.threads[thread].slot as usize;
+        if state.journals[slot].done == 0 || self.is(Mutant::DoneKept) {
+            return self.next_op(state, thread);
+        }
+        state.threads[thread].pc = Pc::ClearDone;
     }
 
     /// Frees a block on behalf of a slot. Says whether it was given out.

@@ -163,6 +163,13 @@ fn larger_sizes() {
     );
     prove("frees, 3 kills", &Config { kills, ..frees() });
     prove(
+        "frees again, 3 kills",
+        &Config {
+            kills,
+            ..frees_again()
+        },
+    );
+    prove(
         "segments, 3 kills",
         &Config {
             kills,

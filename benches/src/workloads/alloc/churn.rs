@@ -186,7 +186,7 @@ fn by_live_blocks(settings: &Settings, report: &mut Report) {
     let mut rows = Vec::new();
     for live in lives {
         let name = format!("{BY_LIVE_BLOCKS}{live}");
-        let mut contest = Contest::new(settings, vec![Row::new(name, &[])]).cold_rounds(3);
+        let mut contest = Contest::new(settings, vec![Row::new(name, &[])]).rounds(3);
         contest.entrant(PUBLISHED, kept(Publishing(&arena), live, count));
         contest.entrant("mimalloc", kept(MIMALLOC, live, count));
         rows.extend(contest.measure());
