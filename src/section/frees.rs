@@ -221,7 +221,10 @@ mod tests {
             frees.push(make(number));
         }
         let expected: std::vec::Vec<_> = numbers.iter().rev().map(|&n| parts(make(n))).collect();
-        assert_eq!(frees.iter().map(parts).collect::<std::vec::Vec<_>>(), expected);
+        assert_eq!(
+            frees.iter().map(parts).collect::<std::vec::Vec<_>>(),
+            expected
+        );
         for expected in expected {
             assert_eq!(frees.pop().map(parts), Some(expected));
         }
