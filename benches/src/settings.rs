@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How much is to be done, and what is to come out.
 pub(crate) struct Settings {
-    /// Less work, so that all of it takes 40 seconds.
+    /// Less work, so that all of it takes 20 seconds.
     pub(crate) quick: bool,
     /// Lines of JSON instead of tables.
     pub(crate) json: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Settings {
 
 /// What `--help` says, and whoever asks for something else.
 pub(crate) const USAGE: &str = "usage: sharena-bench [--quick] [--json] [--plot DIR] [WORKLOAD...]
-  --quick     less work, in 40 seconds
+  --quick     less work, in 20 seconds
   --json      one line for each workload and rival
   --plot DIR  charts (SVG) of what was measured
   WORKLOAD    only workloads whose names contain one of these";
