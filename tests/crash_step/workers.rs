@@ -10,7 +10,7 @@ use std::{
     env,
     fs::File,
     io::{self, BufRead, BufReader, PipeReader, Read, Write},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::process::CommandExt},
     process::{Child, Command, Stdio},
     thread,
     time::Instant,
@@ -133,14 +133,25 @@ pub(crate) fn prove_all(cases: &[Case]) -> Tallies {
 
 fn start(number: usize, cases: &PipeReader) -> Child {
     // This very program, even if another has taken the place of its file.
-    let program = "/proc/self/exe";
-    Command::new(program)
+    let mut worker = Command::new("/proc/self/exe");
+    worker
         .args([TEST, "--exact", "--nocapture"])
         .env(WORKER, number.to_string())
         .stdin(Stdio::from(cases.try_clone().expect("a descriptor")))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this program starts")
+        .stdout(Stdio::piped());
+    // SAFETY: one system call, which may be made between fork and exec.
+    unsafe { worker.pre_exec(die_with_the_parent) };
+    worker.spawn().expect("this program starts")
+}
+
+/// Asks the kernel to kill a worker when the thread that waits for it dies: it may be in the midst of an
+/// hour's work.
+fn die_with_the_parent() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What a worker printed: which cases, and what was done for each.
