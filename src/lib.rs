@@ -1,4 +1,9 @@
 #![doc = include_str!("../README.md")]
+//! ## Where to look
+//!
+//! An [`Arena`] is opened or created, and has [`Root`]s: values with names. What lies in it are
+//! [`collections`], locks and semaphores of [`sync`], offsets ([`ptr`]), and your own types, which derive
+//! [`Share`] ([`share`] says what that asks of them). How arenas are made and watched is in [`arena`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate self as sharena;

@@ -233,7 +233,7 @@ mod tests {
     }
 
     /// What a section drops.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Copy, PartialEq, Debug)]
     enum Dropped {
         /// One block of the thread's own.
         Own,
@@ -262,6 +262,19 @@ mod tests {
             Dropped::Other => std::thread::scope(|scope| scope.spawn(push).join().unwrap()),
             _ => push(),
         }
+    }
+
+    /// What the open section frees after commit, from the last to the first.
+    fn left(arena: &Arena) -> std::vec::Vec<Dropped> {
+        let ctx = crate::section::attach(arena.mapping()).unwrap();
+        // SAFETY: C1; the reference ends with this function.
+        let frees = unsafe { ctx.as_ref() }.frees();
+        let kind = |free| match free {
+            Deferred::Own(_) => Dropped::Own,
+            Deferred::Other { state: DOOMED, .. } => Dropped::Doomed,
+            Deferred::Other { .. } => Dropped::Other,
+        };
+        frees.map(kind).collect()
     }
 
     /// Ends the section in which the last `count` lists go.
@@ -319,6 +332,13 @@ mod tests {
                 let lists = arena.root::<Lists>("lists").unwrap();
                 push(&lists, Own);
                 kinds.iter().for_each(|&kind| push(&lists, kind));
+                let looked = arena.transaction(|tx| {
+                    let mut guard = tx.lock(&lists)?;
+                    kinds.iter().for_each(|_| drop(guard.pop()));
+                    assert_eq!(left(&arena), kinds);
+                    Err::<(), _>(Error::other("only looked"))
+                });
+                assert!(looked.is_err());
                 end(&arena, &lists, kinds.len());
                 // What follows frees nothing of it again.
                 push(&lists, Own);

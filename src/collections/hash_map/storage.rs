@@ -594,9 +594,14 @@ impl FullBuckets {
                 self.left -= 1;
                 return Some(self.at + bucket);
             }
-            self.at += GROUP;
-            self.group = table.group(self.at).full();
+            self.go_on(table);
         }
+    }
+
+    #[inline(always)]
+    fn go_on(&mut self, table: Table) {
+        self.at += GROUP;
+        self.group = table.group(self.at).full();
     }
 
     /// What is left of the next group that has a full bucket, and where that group begins: within it
@@ -607,8 +612,7 @@ impl FullBuckets {
             return None;
         }
         while !self.group.any() {
-            self.at += GROUP;
-            self.group = table.group(self.at).full();
+            self.go_on(table);
         }
         let group = mem::replace(&mut self.group, Buckets(0));
         // More than there should be are met in a damaged table only, and come out then.
