@@ -58,6 +58,8 @@ mutants! {
     FreeAnySpan "free_any_span",
     /// H4: a drain does not look at the doubt words. Scene: a free that is repeated.
     NoDoubtCheck "no_doubt_check",
+    /// J13: what is dropped when the log is full is freed without an entry. Crash step: many small drops.
+    DropsUnnoted "drops_unnoted",
     /// L2: recovery does not move the generation on. Crash step: a section.
     NoGeneration "no_generation",
     /// R1: the life word is not looked at again under the lease. Scene: a late recoverer.

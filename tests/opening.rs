@@ -7,6 +7,7 @@ use sharena::{Arena, Error, RelPtr, sync::Mutex};
 use std::{
     alloc::Layout,
     fs,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
         Barrier,
@@ -187,6 +188,8 @@ fn opened_while_it_grows() {
 #[test]
 fn options_that_ask_for_more_than_there_are_addresses() {
     Forked::run(|| {
+        // What a process needs for its first arena is there.
+        drop(Arena::in_memory().unwrap());
         let limit = libc::rlimit {
             rlim_cur: 1 << 20,
             rlim_max: libc::RLIM_INFINITY,
@@ -199,6 +202,52 @@ fn options_that_ask_for_more_than_there_are_addresses() {
         i32::from(!refused(many)) | i32::from(!refused(large)) << 1
     })
     .succeed();
+}
+
+/// What a program prints whose standard streams are closed does not go into an arena.
+#[test]
+fn without_standard_streams() {
+    let scratch = Scratch::new("streams");
+    let path = scratch.path("arena");
+    Forked::run(|| {
+        let print = || {
+            for stream in 0..3 {
+                // SAFETY: reads three bytes of a constant; on failure nothing is written.
+                unsafe { libc::write(stream, c"xyz".as_ptr().cast(), 3) };
+            }
+        };
+        let (named, unnamed, second);
+        // SAFETY: closes this process's own streams; only it uses the file.
+        unsafe {
+            (0..3).for_each(|stream| assert_eq!(libc::close(stream), 0));
+            named = Arena::create(&path).unwrap();
+            unnamed = Arena::anonymous().unwrap();
+            let handed_over = libc::dup2(unnamed.as_fd().unwrap().as_raw_fd(), 0);
+            second = Arena::from_fd(OwnedFd::from_raw_fd(handed_over)).unwrap();
+        }
+        for arena in [&named, &unnamed, &second] {
+            arena.root::<Mutex<u64>>("number").unwrap();
+        }
+        print();
+        let child = Forked::run(|| {
+            *named.root::<Mutex<u64>>("number").unwrap().lock().unwrap() += 1;
+            print();
+            0
+        });
+        child.succeed();
+        print();
+        for arena in [&named, &unnamed, &second] {
+            assert!(arena.check().is_clean(), "{}", arena.check());
+        }
+        0
+    })
+    .succeed();
+    // SAFETY: nobody else uses the file.
+    let arena = unsafe { Arena::open(&path) }.unwrap();
+    assert_eq!(
+        *arena.find::<Mutex<u64>>("number").unwrap().lock().unwrap(),
+        1
+    );
 }
 
 #[test]

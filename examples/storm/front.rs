@@ -61,7 +61,9 @@ impl Front {
         let processes_at = readers_at + slots * READERS;
         let slots_at = up(processes_at + slots * PROCESS_ENTRY);
         let states_at = slots_at + slots * page;
-        let bits_at = up(states_at + (maximum >> shift) * 8);
+        let slabs = maximum >> shift;
+        let overflow = slabs.div_ceil(4) + slabs + slots * slabs.div_ceil(1 << 12);
+        let bits_at = up(states_at + (slabs + overflow) * 8);
         Ok(Front {
             map: MmapOptions::new()
                 .len(maximum as usize)

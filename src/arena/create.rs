@@ -63,12 +63,12 @@ pub(super) fn anonymous(options: &Options) -> Result<Arena> {
 pub(super) fn in_memory(options: &Options) -> Result<Arena> {
     prepare_process()?;
     let geometry = options.geometry(options.maximum(true))?;
-    let map = map_memory(geometry.maximum)?;
+    let map = map_memory(geometry.addresses())?;
     // SAFETY: fresh zeroed memory of the arena's whole size, which nobody else knows.
     unsafe { write_header(map.as_mut_ptr(), &geometry, None)? };
     // SAFETY: the header was written just now, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
-    mapping.commit(initial_slabs(options, &geometry))?;
+    mapping.commit(initial_slabs(options, &geometry), geometry.slabs)?;
     Ok(Arena::from_mapping(register(mapping)?))
 }
 
@@ -123,7 +123,7 @@ fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
 /// Commits the first slabs through a mapping of its own, so that growth is written once.
 fn commit_first(options: &Options, file: &File, geometry: &Geometry) -> Result {
     let map = MmapOptions::new()
-        .len(geometry.maximum as usize)
+        .len(geometry.addresses() as usize)
         .no_reserve_swap()
         .map_raw(file)
         .map_err(|source| Error::os("map the new file", source))?;
@@ -135,7 +135,7 @@ fn commit_first(options: &Options, file: &File, geometry: &Geometry) -> Result {
     };
     // SAFETY: the header was written just now, and the front part is allocated.
     let mapping = unsafe { Mapping::new(map, *geometry, Access::ReadWrite, backing) };
-    mapping.commit(initial_slabs(options, geometry))
+    mapping.commit(initial_slabs(options, geometry), geometry.slabs)
 }
 
 fn duplicate(file: &File) -> Result<File> {
@@ -158,13 +158,13 @@ fn geometry_that_fits(options: &Options, file: &File) -> Result<Geometry> {
             (geometry, _) => geometry?,
         };
         let map = MmapOptions::new()
-            .len(geometry.maximum as usize)
+            .len(geometry.addresses() as usize)
             .no_reserve_swap()
             .map_raw(file);
         let refused = match map {
             Ok(_) => return Ok(geometry),
             Err(source) => Error::NoAddressSpace {
-                requested: maximum,
+                requested: geometry.addresses(),
                 source,
             },
         };

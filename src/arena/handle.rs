@@ -611,6 +611,12 @@ impl Arena {
         crate::section::detach_current(self.mapping());
     }
 
+    /// How many addresses from [`base`](Arena::base) on are the arena's. For tests that explore states.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> usize {
+        self.mapping.len()
+    }
+
     /// The arena's bytes as they are now: what a death at this instant would leave.
     #[doc(hidden)]
     pub fn image(&self) -> Vec<u8> {

@@ -35,7 +35,7 @@ pub(super) fn normalize(geometry: &Geometry, first: &[u8], image: &mut [u8]) {
         let dead = word & crate::os::life::OWNER_DIED != 0;
         set(image, life, u64::from(dead) << 1 | u64::from(word != 0));
     }
-    for slab in 0..geometry.slabs {
+    for slab in 0..geometry.all_slabs() {
         let at = geometry.states_at as usize + slab * 8;
         let state = SlabState(get(image, at));
         set(image, at, state.0 & 0xffff_ffff);

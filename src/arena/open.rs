@@ -116,13 +116,13 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     }
     bytes.copy_from_slice(found?);
     let geometry = check_header(&bytes, length)?;
-    let map = create::map_memory(geometry.maximum)?;
+    let map = create::map_memory(geometry.addresses())?;
     let committed = committed_in(&bytes);
     // What is not committed is as in a fresh arena, whatever the image has there.
     for (at, len) in geometry.parts(committed) {
         let (at, len) = (at as usize, len as usize);
         let part = &image[at..at + len];
-        // SAFETY: the map is `maximum` bytes long, of which these are some, and fresh.
+        // SAFETY: the map has all of the addresses, of which these are some, and fresh.
         unsafe {
             let to = map.as_mut_ptr().add(at);
             to.copy_from_nonoverlapping(part.as_ptr(), len);
@@ -273,10 +273,10 @@ fn check_sizes(header: &Header, page: usize, length: u64) -> Result<Geometry> {
     let geometry = Geometry::new(header.maximum, page, header.slab_shift, header.slots)
         .map_err(|reason| Error::damaged(format!("its header asks for {reason}")))?;
     let committed = header.committed.load(Relaxed);
-    if committed == 0 || committed > geometry.slabs as u64 {
+    if committed == 0 || committed > geometry.all_slabs() as u64 {
         return Err(Error::damaged(format!(
             "its header says that {committed} slabs of at most {} are committed",
-            geometry.slabs
+            geometry.all_slabs()
         )));
     }
     let expected = geometry.end_of(committed as usize);
@@ -291,7 +291,7 @@ fn check_sizes(header: &Header, page: usize, length: u64) -> Result<Geometry> {
 
 fn map(file: &File, geometry: &Geometry, access: Access) -> Result<MmapRaw> {
     let mut options = MmapOptions::new();
-    options.len(geometry.maximum as usize).no_reserve_swap();
+    options.len(geometry.addresses() as usize).no_reserve_swap();
     let map = match access {
         Access::ReadWrite => options.map_raw(file),
         Access::ReadOnly => options.map_raw_read_only(file),
@@ -299,7 +299,7 @@ fn map(file: &File, geometry: &Geometry, access: Access) -> Result<MmapRaw> {
         Access::CopyOnWrite => unsafe { options.map_copy(file) }.map(MmapRaw::from),
     };
     map.map_err(|source| Error::NoAddressSpace {
-        requested: geometry.maximum,
+        requested: geometry.addresses(),
         source,
     })
 }

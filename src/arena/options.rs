@@ -8,12 +8,11 @@ use crate::{
     os,
 };
 use std::{
-    fs::File,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-/// The maximum size of an arena that does not say otherwise: 64 GiB of addresses, not of memory.
+/// The maximum size of an arena that does not say otherwise: 64 GiB, of addresses and not of memory.
 const DEFAULT_MAX_SIZE: u64 = 64 << 30;
 /// The same for an arena in ordinary memory.
 const DEFAULT_MAX_IN_MEMORY: u64 = 1 << 30;
@@ -71,10 +70,12 @@ impl Options {
         }
     }
 
-    /// The bytes of addresses that the arena may ever use, its own structures included.
+    /// The bytes that the arena may ever use, its own structures included.
     ///
-    /// Addresses are reserved in each process that maps the arena; memory is used only as it fills.
-    /// Where this many addresses cannot be reserved (`RLIMIT_AS`), half of it is tried, and so on.
+    /// Only the journals of sections that are at work in a full arena may go beyond, up to their end, so that
+    /// such an arena can be emptied. For that and for the maximum, addresses are reserved in each process that
+    /// maps the arena, some two and a half times as many; memory is used only as it fills. Where this
+    /// many addresses cannot be reserved (`RLIMIT_AS`), half of it is tried, and so on.
     pub fn max_size(&mut self, bytes: u64) -> &mut Self {
         self.max_size = Some(bytes);
         self
@@ -285,7 +286,9 @@ impl Options {
     ///
     /// As [`Arena::from_fd`].
     pub unsafe fn from_fd(&self, fd: OwnedFd) -> Result<Arena> {
-        open::file(self, File::from(fd), None)
+        let file = os::file::above_standard(fd)
+            .map_err(|source| Error::os("duplicate a file descriptor", source))?;
+        open::file(self, file, None)
     }
 
     /// A private copy, in ordinary memory, of an arena's bytes: of a file, or of another's memory.

@@ -30,7 +30,8 @@ pub struct ClassStats {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Addresses that the arena may ever use: its maximum size.
+    /// The arena's maximum size: what it may ever use, but for the journals of sections that are at work in
+    /// a full arena.
     pub reserved: u64,
     /// What is in use or was: all of it has memory behind it, but for the holes.
     pub committed: u64,
@@ -99,8 +100,10 @@ pub(super) fn stats(arena: &Arena) -> Stats {
         },
         ..Stats::default()
     };
-    stats.committed = stats.metadata + ((mapping.committed() as u64) << geometry.slab_shift);
+    let slabs = mapping.committed().min(geometry.slabs) as u64;
+    stats.committed = stats.metadata + (slabs << geometry.slab_shift);
     stats.add_slabs(mapping);
+    stats.add_overflow(mapping);
     stats
 }
 
@@ -114,7 +117,7 @@ fn metadata(mapping: &Mapping) -> u64 {
 impl Stats {
     fn add_slabs(&mut self, mapping: &Mapping) {
         let slab_size = mapping.geometry().slab() as u64;
-        let committed = mapping.committed();
+        let committed = mapping.committed().min(mapping.geometry().slabs);
         let mut run = 0;
         let mut slab = 0;
         while slab < committed {
@@ -143,6 +146,17 @@ impl Stats {
             self.largest_free_run = self.largest_free_run.max(run);
             slab += slabs;
         }
+    }
+
+    /// Adds what logs have beyond the maximum.
+    fn add_overflow(&mut self, mapping: &Mapping) {
+        let from = mapping.geometry().slabs;
+        let in_use = (from..mapping.committed())
+            .filter(|&slab| !mapping.state(slab).is(SlabKind::Hole))
+            .count();
+        let bytes = (in_use as u64) << mapping.geometry().slab_shift;
+        self.committed += bytes;
+        self.cached += bytes;
     }
 
     /// Adds a slab of small blocks. Gives the bytes in it that are not given out.

@@ -142,7 +142,7 @@ fn drop_nested<C: Contents>(writer: Writer, header: &Header, count: usize) -> Re
     // What is fresh is free again at once; for the rest, a free takes an entry.
     if writer.would_spill(count)
         && !raw::is_fresh(writer, buffer)
-        && writer.doom(header, typeid::of::<C::Container>())
+        && writer.doom(header, typeid::of::<C::Container>(), count)
     {
         return Ok(());
     }

@@ -39,19 +39,19 @@ fn is_in_transit(state: SlabState) -> bool {
 }
 
 impl Mapping {
-    /// Gives the pages of all free slabs back to the system, on behalf of `slot`. Says how many
-    /// bytes that were.
+    /// Gives the pages of all free slabs from `first` on back to the system, on behalf of `slot`. Says
+    /// how many bytes that were.
     ///
     /// # Errors
     ///
     /// What the kernel said.
-    pub(crate) fn punch_free(&self, slot: usize) -> Result<u64> {
+    pub(crate) fn punch_free(&self, first: usize, slot: usize) -> Result<u64> {
         if self.geometry().slab() < self.geometry().page {
             // Pages are shared by slabs: none can go back alone.
             return Ok(0);
         }
         let mut given = 0;
-        let mut next = 0;
+        let mut next = first;
         let end = self.committed();
         while let Some(run) = self.free_run(next..end) {
             let taken = self.start_punching(run.clone(), slot);
@@ -167,9 +167,21 @@ impl Mapping {
         any
     }
 
-    /// Notes that `count` slabs were claimed that had been free below the watermark.
-    pub(super) fn note_claimed(&self, count: usize) {
-        lower(&self.header().freed, count as u64);
+    /// Notes that slabs were claimed that had been free below the watermark.
+    pub(super) fn note_claimed(&self, range: Range<usize>) {
+        lower(&self.header().freed, self.before_overflow(range));
+    }
+
+    /// Notes that slabs below the watermark are free.
+    pub(super) fn note_freed(&self, range: Range<usize>) {
+        let freed = self.before_overflow(range);
+        self.header().freed.fetch_add(freed, Relaxed);
+    }
+
+    /// How many slabs of a range anybody may have.
+    fn before_overflow(&self, range: Range<usize>) -> u64 {
+        let slabs = self.geometry().slabs;
+        (range.end.min(slabs) - range.start.min(slabs)) as u64
     }
 }
 
@@ -198,9 +210,9 @@ mod tests {
         let (slabs, slab) = (mapping.geometry().slabs, mapping.geometry().slab());
         assert_eq!(mapping.claim_run(3, MINE).unwrap(), 0);
         mapping.release_reserved(0..1, MINE);
-        let given_back = mapping.punch_free(ANOTHER).unwrap() as usize;
+        let given_back = mapping.punch_free(0, ANOTHER).unwrap() as usize;
         assert_eq!(given_back, (slabs - 2) * slab);
-        assert_eq!(mapping.punch_free(ANOTHER).unwrap(), 0);
+        assert_eq!(mapping.punch_free(0, ANOTHER).unwrap(), 0);
         // Those with pages come first.
         mapping.release_reserved(2..3, MINE);
         assert_eq!(mapping.claim_run(1, MINE).unwrap(), 2);

@@ -40,27 +40,36 @@ impl Mapping {
         if count > LONGEST_SPAN {
             return Err(self.full(count.saturating_mul(self.geometry().slab())));
         }
+        let slabs = self.geometry().slabs;
         if self.header().freed.load(Relaxed) >= count as u64
-            && let Ok(Some(first)) = self.claim_free_run(count, slot)
+            && let Ok(Some(first)) = self.claim_free_run(0..slabs, count, slot)
         {
             return Ok(first);
         }
-        match self.claim_fresh_run(count, slot) {
+        match self.claim_fresh_run(slabs, count, slot) {
             Ok(first) => Ok(first),
             // Hints may be wrong: look at every slab before giving up.
             Err(error) => self.claim_at_last(count, slot)?.ok_or(error),
         }
     }
 
-    /// Claims slabs that were never used: bumps the watermark.
-    fn claim_fresh_run(&self, count: usize, slot: usize) -> Result<usize> {
+    /// The same in the overflow up to a `limit`; or before it, where that was never used.
+    pub(crate) fn claim_overflow(&self, limit: usize, count: usize, slot: usize) -> Result<usize> {
+        match self.claim_free_run(self.geometry().slabs..limit, count, slot) {
+            Ok(Some(first)) => Ok(first),
+            _ => self.claim_fresh_run(limit, count, slot),
+        }
+    }
+
+    /// Claims slabs that were never used, of the first `limit`: bumps the watermark.
+    fn claim_fresh_run(&self, limit: usize, count: usize, slot: usize) -> Result<usize> {
         let mut patience = PATIENCE;
         loop {
             let first = self.watermark();
             let Some(end) = first.checked_add(count) else {
                 return Err(self.full(usize::MAX));
             };
-            self.commit(end)?;
+            self.commit(end, limit)?;
             if patience > 0 && self.is_any_in_transit(first..end, slot) {
                 // Rather than growing past them.
                 patience -= 1;
@@ -84,14 +93,19 @@ impl Mapping {
         let claimed = self.claim_each(range.clone(), slot);
         if !matches!(claimed, Ok(true)) {
             // They lie below the watermark now, and count as free.
-            self.header().freed.fetch_add(range.len() as u64, Relaxed);
+            self.note_freed(range);
         }
         claimed
     }
 
-    /// Claims a run of free slabs below the watermark.
-    fn claim_free_run(&self, count: usize, slot: usize) -> Result<Option<usize>> {
-        while let Some(first) = self.find_free_run(count) {
+    /// Claims a run of free slabs below the watermark, in a `part` of the arena.
+    fn claim_free_run(
+        &self,
+        part: Range<usize>,
+        count: usize,
+        slot: usize,
+    ) -> Result<Option<usize>> {
+        while let Some(first) = self.find_free_run(part.clone(), count) {
             if self.claim_below(first..first + count, slot)? {
                 return Ok(Some(first));
             }
@@ -100,10 +114,10 @@ impl Mapping {
     }
 
     /// The first run of free slabs below the watermark; with holes in it only if there is no other.
-    fn find_free_run(&self, count: usize) -> Option<usize> {
+    fn find_free_run(&self, part: Range<usize>, count: usize) -> Option<usize> {
         let (mut free, mut run) = (0, 0);
         let mut with_holes = None;
-        for slab in 0..self.watermark() {
+        for slab in part.start..part.end.min(self.watermark()) {
             let state = self.state(slab);
             free = if state.is(SlabKind::Free) {
                 free + 1
@@ -125,24 +139,24 @@ impl Mapping {
     /// the system, or having filled.
     #[cold]
     fn claim_at_last(&self, count: usize, slot: usize) -> Result<Option<usize>> {
+        let slabs = self.geometry().slabs;
         for _ in 0..PATIENCE {
-            if let Some(first) = self.claim_free_run(count, slot)? {
+            if let Some(first) = self.claim_free_run(0..slabs, count, slot)? {
                 return Ok(Some(first));
             }
-            if !self.is_any_in_transit(0..self.watermark(), slot) {
+            if !self.is_any_in_transit(0..self.watermark().min(slabs), slot) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.claim_free_run(count, slot)
+        self.claim_free_run(0..slabs, count, slot)
     }
 
     /// Claims free slabs below the watermark, all or none.
     fn claim_below(&self, range: Range<usize>, slot: usize) -> Result<bool> {
-        let count = range.len();
-        let claimed = self.claim_each(range, slot)?;
+        let claimed = self.claim_each(range.clone(), slot)?;
         if claimed {
-            self.note_claimed(count);
+            self.note_claimed(range);
         }
         Ok(claimed)
     }
@@ -195,7 +209,7 @@ impl Mapping {
             if state.is_by(SlabKind::Reserved, slot) {
                 let free = state.next(SlabKind::Free, 0, 0);
                 self.state_word(slab).store(free.0, Release);
-                self.header().freed.fetch_add(1, Relaxed);
+                self.note_freed(slab..slab + 1);
             }
         }
     }
@@ -283,12 +297,12 @@ impl Mapping {
     pub(crate) fn claim_behind(&self, head: usize, extra: usize, slot: usize) -> bool {
         let from = head + self.span_slabs(head);
         let to = from + extra;
-        if to - head > LONGEST_SPAN {
+        if to - head > LONGEST_SPAN || to > self.geometry().slabs {
             return false;
         }
         let watermark = self.watermark();
         let claimed = if from == watermark {
-            self.commit(to)
+            self.commit(to, self.geometry().slabs)
                 .and_then(|()| self.claim_above(from..to, slot))
         } else if to <= watermark {
             self.claim_below(from..to, slot)

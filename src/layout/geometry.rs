@@ -1,14 +1,23 @@
 //! Where everything lies, computed from four numbers of the header.
 //!
 //! ```text
-//! | header | doubts, readers, processes | slots | slab states | slab bitmaps | slabs ... |
-//! 0        page                                                              data_at     end
+//! | header | doubts, readers, processes | slots | slab states | slab bitmaps | slabs ... | for logs ... |
+//! 0        page                                                              data_at     maximum
 //! ```
 //!
-//! The parts before the slabs are sized for the maximum. Only the first few pages of the states and
-//! bitmaps have memory behind them: pages are allocated together with the slabs they describe.
+//! The parts before the slabs are sized for all that there may ever be. Only the first few pages of the
+//! states and bitmaps have memory behind them: pages are allocated together with the slabs they
+//! describe.
+//!
+//! # The overflow
+//!
+//! The slabs beyond the maximum are for the logs of sections that are at work in a full
+//! arena (J13), first some that any log may use, then as many as can be needed for what is dropped, which
+//! cannot be refused. A block that is dropped takes a word of a log; blocks have 16 bytes or more, and
+//! belong to one section at a time; and a log takes at most twice what it needs. So there is room for all
+//! that can be dropped, if there are as many of these slabs as hold blocks, and a first segment for each slot.
 
-use super::{Doubt, Header, ProcessEntry, Readers, SlabBits};
+use super::{Doubt, Header, OVERFLOW_SEGMENTS, ProcessEntry, Readers, SlabBits};
 
 /// Slabs of the smallest arenas: 4 KiB.
 pub(crate) const SMALLEST_SLAB_SHIFT: u32 = 12;
@@ -17,13 +26,13 @@ pub(crate) const LARGEST_SLAB_SHIFT: u32 = 16;
 /// The fewest slots that make sense: one to work with, one reserved for recovery.
 pub(crate) const MIN_SLOTS: u32 = 2;
 const MAX_SLOTS: u32 = 16_000;
-/// Offsets fit into 48 bits.
-const MAX_SIZE: u64 = 1 << 47;
+/// Offsets fit into 48 bits, also those beyond the maximum.
+const MAX_SIZE: u64 = 1 << 45;
 
 /// The places of an arena's parts, all offsets from its base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Geometry {
-    /// Bytes of addresses in all.
+    /// Bytes of addresses in all, without the overflow.
     pub(crate) maximum: u64,
     pub(crate) page: usize,
     pub(crate) slab_shift: u32,
@@ -35,8 +44,12 @@ pub(crate) struct Geometry {
     pub(crate) states_at: u64,
     pub(crate) bits_at: u64,
     pub(crate) data_at: u64,
-    /// How many slabs there can be at most.
+    /// How many slabs there can be at most, without the overflow.
     pub(crate) slabs: usize,
+    /// How many there are behind them that any log may use.
+    pub(crate) for_logs: usize,
+    /// How many there are behind those, for what is dropped.
+    pub(crate) for_drops: usize,
 }
 
 impl Geometry {
@@ -73,18 +86,21 @@ impl Geometry {
         );
         let states_at = slots_at + slots64 * page64;
         let slab = 1u64 << slab_shift;
-        let most = maximum >> slab_shift;
+        let most = (maximum >> slab_shift) as usize;
+        let (for_logs, for_drops) = overflow(most, slots as usize);
+        let most = (most + for_logs + for_drops) as u64;
         let bits_at = up(states_at + most * 8, page64);
         let data_at = up(
             bits_at + most * Self::stride(slab_shift) as u64,
             slab.max(page64),
         );
-        let slabs = maximum.saturating_sub(data_at) >> slab_shift;
+        let slabs = (maximum.saturating_sub(data_at) >> slab_shift) as usize;
         if slabs < 2 {
             return Err(format!(
                 "{maximum} bytes leave no room for data: its own structures take {data_at}"
             ));
         }
+        let (for_logs, for_drops) = overflow(slabs, slots as usize);
         Ok(Geometry {
             maximum,
             page,
@@ -97,8 +113,27 @@ impl Geometry {
             states_at,
             bits_at,
             data_at,
-            slabs: slabs as usize,
+            slabs,
+            for_logs,
+            for_drops,
         })
+    }
+
+    /// How many slabs there can be at most, the overflow included.
+    pub(crate) const fn all_slabs(&self) -> usize {
+        self.slabs + self.for_logs + self.for_drops
+    }
+
+    /// The slabs of a log's first segment for what is dropped: so many that a log of
+    /// [`OVERFLOW_SEGMENTS`], each twice as long as the one before, could hold a word for each block of 16
+    /// bytes.
+    pub(crate) const fn first_for_drops(&self) -> usize {
+        first_for_drops(self.slabs)
+    }
+
+    /// Bytes of addresses in all, with it.
+    pub(crate) const fn addresses(&self) -> u64 {
+        self.end_of(self.all_slabs())
     }
 
     /// The slab size that suits an arena of at most `maximum` bytes.
@@ -140,9 +175,18 @@ impl Geometry {
     }
 
     /// The end of the `count` first slabs.
-    pub(crate) fn end_of(&self, count: usize) -> u64 {
+    pub(crate) const fn end_of(&self, count: usize) -> u64 {
         self.data_at + ((count as u64) << self.slab_shift)
     }
+}
+
+/// The slabs of the overflow beside so many others: for logs, and for what is dropped.
+const fn overflow(slabs: usize, slots: usize) -> (usize, usize) {
+    (slabs.div_ceil(4), slabs + slots * first_for_drops(slabs))
+}
+
+const fn first_for_drops(slabs: usize) -> usize {
+    slabs.div_ceil(1 << OVERFLOW_SEGMENTS)
 }
 
 #[cfg(test)]
@@ -178,7 +222,11 @@ mod tests {
                 ];
                 assert!(starts.is_sorted());
                 assert!(g.end_of(g.slabs) <= maximum);
-                assert!(g.bits_at + (g.slabs * Geometry::stride(shift)) as u64 <= g.data_at);
+                let largest_log = g.first_for_drops() * ((1 << OVERFLOW_SEGMENTS) - 1);
+                assert!(largest_log * g.slab() >= g.slabs * g.slab() / 16 * 8);
+                let all = g.all_slabs();
+                assert!(g.states_at + (all * 8) as u64 <= g.bits_at);
+                assert!(g.bits_at + (all * Geometry::stride(shift)) as u64 <= g.data_at);
             }
         }
     }

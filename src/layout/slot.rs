@@ -9,14 +9,16 @@ use std::sync::atomic::AtomicU64;
 /// Semaphores of which a thread can hold permits at a time.
 pub(crate) const PERMITS: usize = 32;
 /// Segments by which a log can outgrow its slot.
-pub(crate) const SEGMENTS: usize = 24;
+pub(crate) const SEGMENTS: usize = 36;
+/// How many of them can only be had in the overflow.
+pub(crate) const OVERFLOW_SEGMENTS: usize = 12;
 /// Cells for read locks beside those of the other slots, and further ones in the slot.
 pub(crate) const FIRST_READS: usize = 7;
 pub(crate) const FURTHER_READS: usize = 15;
 /// Read locks that a thread can have at a time.
 pub(crate) const READS: usize = FIRST_READS + FURTHER_READS;
 /// Bytes of log inside the slot.
-pub(crate) const INLINE_LOG: usize = 2752;
+pub(crate) const INLINE_LOG: usize = 2464;
 
 /// A further piece of log, in a block that is never published.
 #[repr(C)]

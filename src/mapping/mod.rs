@@ -1,6 +1,6 @@
 //! A mapped arena: the one place where offsets become addresses.
 //!
-//! A mapping covers the arena's *maximum*; memory is behind what is *committed*. Growth allocates
+//! A mapping covers the arena's *maximum*, and what logs may need beyond it; memory is behind what is *committed*. Growth allocates
 //! pages in the file and then moves the committed size with one store: every process sees the new
 //! pages through the mapping it has.
 //!
@@ -88,7 +88,7 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// `map` covers `geometry.maximum` bytes, and has memory behind the header, the slots and the
+    /// `map` covers `geometry.addresses()` bytes, and has memory behind the header, the slots and the
     /// committed slabs with their states and bitmaps.
     pub(crate) unsafe fn new(
         map: MmapRaw,
@@ -133,7 +133,7 @@ impl Mapping {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.geometry.maximum as usize
+        self.geometry.addresses() as usize
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -245,7 +245,7 @@ impl Mapping {
     /// The slabs that have memory behind them.
     #[inline(always)]
     pub(crate) fn committed(&self) -> usize {
-        (self.header().committed.load(Acquire) as usize).min(self.geometry.slabs)
+        (self.header().committed.load(Acquire) as usize).min(self.geometry.all_slabs())
     }
 
     /// The slabs that were ever claimed.

@@ -3,6 +3,8 @@
 //! What this room guarantees:
 //!
 //! * every descriptor it makes is close-on-exec, and no open follows a link or waits for a peer;
+//! * none that it opens has a number that stands for standard input, output or error: where those are closed,
+//!   what the program prints would go into the arena;
 //! * a file appears under its name complete or not at all, and of several creators one wins;
 //! * a range that was allocated can be written without SIGBUS, or the allocation was an error;
 //! * byte locks belong to an open file description ("OFD"): the kernel drops them when the last
@@ -93,7 +95,17 @@ fn access(write: bool) -> OFlags {
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
     let opened = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-    Ok(File::from(opened))
+    above_standard(opened)
+}
+
+/// The same file under another number, if it has that of a standard stream.
+pub(crate) fn above_standard(opened: OwnedFd) -> io::Result<File> {
+    if opened.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(File::from(opened));
+    }
+    let first = libc::STDERR_FILENO + 1;
+    let above = rustix::io::fcntl_dupfd_cloexec(&opened, first)?;
+    Ok(File::from(above))
 }
 
 fn descriptor_path(file: BorrowedFd<'_>) -> PathBuf {
@@ -143,7 +155,7 @@ pub(crate) fn create_unnamed(directory: &Path, mode: u32) -> io::Result<Unnamed>
     let private = Mode::RUSR | Mode::WUSR;
     let unnamed = match retry_on_intr(|| rustix::fs::open(directory, flags, private)) {
         Ok(file) => Unnamed {
-            file: File::from(file),
+            file: above_standard(file)?,
             hidden: None,
         },
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => create_hidden(directory)?,
@@ -169,7 +181,7 @@ fn create_hidden(directory: &Path) -> io::Result<Unnamed> {
                     gone: false,
                 });
                 return Ok(Unnamed {
-                    file: File::from(file),
+                    file: above_standard(file)?,
                     hidden,
                 });
             }
@@ -224,7 +236,7 @@ fn publish_hidden(mut hidden: Hidden, path: &Path) -> io::Result<()> {
 /// Makes a file in memory that can be sealed.
 pub(crate) fn memfd(name: &str) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    Ok(File::from(rustix::fs::memfd_create(name, flags)?))
+    above_standard(rustix::fs::memfd_create(name, flags)?)
 }
 
 /// Makes sure that nobody ever shrinks this memfd. Further seals stay possible.

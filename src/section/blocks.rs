@@ -161,8 +161,8 @@ impl Writer {
         }
     }
 
-    /// In a full arena the log cannot always grow: then there is what was held back. When that is used
-    /// up, too, the block is freed nevertheless, unless this thread is killed before (J13).
+    /// In a full arena the log cannot always grow: then there is what was held back, and the overflow. If
+    /// the disk is full, too, the block is freed nevertheless, unless this thread is killed before (J13).
     #[cold]
     #[inline(never)]
     fn free_at_last(&self, offset: u64, error: Error) -> Result {
@@ -180,7 +180,7 @@ impl Writer {
             },
         };
         let span = state.is(SlabKind::Span);
-        let noted = self.ctx_mut().take_held_back(if span { 16 } else { 8 });
+        let noted = self.reserve_for_drop(if span { 16 } else { 8 });
         if noted && span {
             self.append(EntryKind::FreeSpan, offset, [state.0]);
         } else if noted {

@@ -10,6 +10,7 @@ use super::{
     held::{Held, LockKind},
     here::Here,
     reads::Reads,
+    segments::Segments,
 };
 use crate::{
     error::{Error, Result},
@@ -109,8 +110,7 @@ pub(super) struct Body {
     pub(super) dooms: Dooms,
     /// Blocks that a transaction published without an owner.
     pub(super) raw: Vec<u64>,
-    /// Sizes of the log segments beyond the inline one; 0 for those not allocated.
-    pub(super) segments: Vec<(u64, usize)>,
+    pub(super) segments: Segments,
     pub(super) life: Option<LifeNode>,
     /// The pages that the context lies in: unmapped with the body.
     _pages: Wiped,
@@ -189,7 +189,7 @@ impl Ctx {
             raw: Vec::new(),
             doomed: Vec::new(),
             dooms: Dooms::default(),
-            segments: Vec::new(),
+            segments: Segments::default(),
             life,
             mapping,
             _pages: pages,
@@ -363,15 +363,16 @@ impl Ctx {
 
     /// Sets the cursor to the log's begin.
     pub(super) fn rewind(&mut self) {
-        self.set_segment(0, self.inline, crate::layout::INLINE_LOG);
+        let ordinary = crate::layout::INLINE_LOG - HELD_BACK;
+        self.set_segment(0, self.inline, ordinary);
     }
 
-    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`. Its last part is
-    /// held back.
-    pub(super) fn set_segment(&mut self, segment: u64, start: *mut u8, size: usize) {
+    /// Sets the cursor to the begin of a segment, which is given as in a `LogPosition`. What is beyond its
+    /// `ordinary` bytes is held back.
+    pub(super) fn set_segment(&mut self, segment: u64, start: *mut u8, ordinary: usize) {
         self.start = start;
         self.next = start;
-        self.end = start.wrapping_add(size - HELD_BACK);
+        self.end = start.wrapping_add(ordinary);
         self.segment = segment;
         self.origin = (start.addr() as u64).wrapping_sub(segment);
     }

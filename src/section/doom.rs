@@ -46,7 +46,7 @@ impl Writer {
     /// owns; whoever drops it has nothing more to do. `false` if that cannot be noted: its type is
     /// not known here, may have locks in it, or the log is full.
     #[cold]
-    pub(crate) fn doom(&self, header: &[u64; HEADER_WORDS], of: TypeId) -> bool {
+    pub(crate) fn doom(&self, header: &[u64; HEADER_WORDS], of: TypeId, count: usize) -> bool {
         let Some(of) = self.ctx_mut().doomed_type(of) else {
             return false;
         };
@@ -57,9 +57,7 @@ impl Writer {
             0
         };
         let len = size_of::<Doom>() + schema_words * 8;
-        let room = len <= MAX_RECORD
-            && (self.reserve_bytes(len + 8).is_ok() || self.ctx_mut().take_held_back(len + 8));
-        if !room {
+        if len > MAX_RECORD || !self.reserve_to_doom(len + 8, count) {
             return false;
         }
         let payload = self.ctx_mut().cursor_offset();
@@ -74,6 +72,20 @@ impl Writer {
         self.append_words(EntryKind::Doom, 0, &words);
         self.ctx_mut().note_doomed(payload, &of, schema);
         true
+    }
+}
+
+impl Writer {
+    /// Makes sure that the log has room to doom a container with `count` places. Where every word is
+    /// counted only if that takes no more than an entry for each would: there is enough for those.
+    fn reserve_to_doom(&self, bytes: usize, count: usize) -> bool {
+        if self.reserve_bytes(bytes).is_ok() {
+            return true;
+        }
+        if bytes <= count * 8 {
+            return self.reserve_for_drop(bytes);
+        }
+        !self.is_for_drops() && self.ctx_mut().take_held_back(bytes)
     }
 }
 

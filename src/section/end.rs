@@ -16,9 +16,6 @@ use std::{
     sync::atomic::{Ordering::*, compiler_fence},
 };
 
-/// Log segments that a thread keeps for its next sections.
-const KEPT_SEGMENTS: usize = 2;
-
 impl Ctx {
     /// Commits: what the section did is there to stay. One store. Says whether frees are left.
     #[inline(always)]
@@ -64,7 +61,7 @@ impl Ctx {
     #[inline(always)]
     pub(super) fn rewind_kept(&mut self) {
         if self.segment != 0 {
-            self.drop_segments(KEPT_SEGMENTS);
+            self.drop_long_segments();
             self.rewind();
         }
         self.next = self.inline;

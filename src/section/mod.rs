@@ -16,6 +16,7 @@ mod here;
 mod nested;
 mod reads;
 mod record;
+mod segments;
 mod undo;
 mod writer;
 

@@ -1,19 +1,14 @@
 //! The log of the open section, as its thread writes it: old bytes are recorded before they are
 //! overwritten, and each entry becomes valid by one store (J1).
 
-use super::{
-    Ctx, Writer,
-    ctx::{Body, HELD_BACK},
-};
+use super::{Ctx, Writer};
 use crate::{
     error::{Rare, Result, unbox},
-    heap::classes::size_of_class,
-    layout::{Entry, EntryKind, MAX_RECORD, SEGMENTS},
+    layout::{Entry, EntryKind, MAX_RECORD},
     mutant::{self, Mutant},
     share::Share,
 };
 use std::{
-    alloc::Layout,
     ptr,
     sync::atomic::{Ordering::*, compiler_fence},
 };
@@ -292,28 +287,6 @@ impl Writer {
             ctx.make_valid(behind.add(1).cast());
         }
     }
-
-    /// Gives the log another segment of at least `needed` bytes: a block that is never published.
-    #[cold]
-    #[inline(never)]
-    fn grow_log(&self, needed: usize) -> Rare {
-        let ctx = self.ctx_mut();
-        let number = (ctx.segment >> 56) as usize;
-        if number >= SEGMENTS {
-            return Err(ctx.mapping().full(needed).into());
-        }
-        let used = ctx.next.addr() - ctx.start.addr();
-        let (offset, size) = self.or_reclaim(|| self.ctx_mut().segment_block(number, needed))?;
-        let stored = &ctx.slot().segments[number];
-        stored.offset.store(offset, Relaxed);
-        stored.size.store(size as u64, Relaxed);
-        stored.before.store(used as u64, Relaxed);
-        compiler_fence(SeqCst);
-        let start = ctx.base().wrapping_add(offset as usize);
-        ctx.set_segment((number as u64 + 1) << 56, start, size);
-        ctx.make_valid(start);
-        Ok(())
-    }
 }
 
 impl Ctx {
@@ -386,7 +359,7 @@ impl Ctx {
     /// Makes everything up to the cursor's new place valid, by one store. What the section writes
     /// comes later.
     #[inline(always)]
-    fn make_valid(&mut self, next: *mut u8) {
+    pub(super) fn make_valid(&mut self, next: *mut u8) {
         self.next = next;
         compiler_fence(SeqCst);
         if mutant::is(Mutant::NoJournal) {
@@ -394,49 +367,6 @@ impl Ctx {
         }
         self.slot().log.store(self.position().0, Release);
         compiler_fence(SeqCst);
-    }
-
-    /// A block for the log's segment `number`: the one of an earlier section if it is long enough.
-    fn segment_block(&mut self, number: usize, needed: usize) -> Result<(u64, usize)> {
-        let needed = needed.next_multiple_of(8) + HELD_BACK;
-        let size = (8192usize << number).max(needed);
-        if let Some(&(offset, size)) = self.body().segments.get(number)
-            && size >= needed
-        {
-            return Ok((offset, size));
-        }
-        let (body, magazines, mapping) = self.parts();
-        let Body { cache, index, .. } = body;
-        let layout = Layout::from_size_align(size, 16).expect("a segment's size is sane");
-        let fresh = match cache.take(mapping, magazines, layout)? {
-            Some((offset, class)) => (offset, size_of_class(class)),
-            None => {
-                let count = mapping.slabs_for(size);
-                let head = mapping.claim_run(count, *index)?;
-                mapping
-                    .bitmaps(head)
-                    .bits
-                    .span_slabs
-                    .store(count as u64, Relaxed);
-                (
-                    mapping.slab_at(head),
-                    count << mapping.geometry().slab_shift,
-                )
-            }
-        };
-        self.drop_segments(number);
-        self.body_mut().segments.push(fresh);
-        Ok(fresh)
-    }
-
-    /// Puts the blocks of segments back, from number `keep` on.
-    pub(super) fn drop_segments(&mut self, keep: usize) {
-        while self.body().segments.len() > keep {
-            let Some((offset, _)) = self.body_mut().segments.pop() else {
-                return;
-            };
-            self.put_back(offset);
-        }
     }
 }
 

@@ -428,7 +428,8 @@ impl<T: Share> DerefMut for MutexGuard<'_, T> {
     ///
     /// # Panics
     ///
-    /// If the arena is so full that not even that can be recorded; nothing is changed then.
+    /// If the arena is so full that not even that can be recorded (see
+    /// [`Vec`](crate::collections::Vec)); nothing is changed then.
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: C1.

@@ -3,7 +3,7 @@
 use crate::{
     image::{Images, Sparse},
     plan::Plan,
-    start::{Condition, SIZE, in_a_thread, relieve, small, spares_are_sound},
+    start::{Condition, in_a_thread, relieve, small, spares_are_sound},
     stepper::{self, IN_PLACE, Pace},
     subject::Subject,
     survivor::{First, act_first, unless_full},
@@ -129,7 +129,7 @@ pub(crate) fn prove<S: PartialEq + Debug + Send>(
         let arena = start.make();
         let touched = start.condition != Condition::Unattached;
         let before = touched.then(|| (subject.observe)(&arena));
-        let recording = stepper::step(arena.base(), SIZE as usize, subject.pace, || {
+        let recording = stepper::step(arena.base(), arena.addresses(), subject.pace, || {
             run(operation.run, &arena)
         });
         let after = IN_PLACE.then(|| (subject.observe)(&arena));
@@ -189,12 +189,12 @@ fn in_all_ways(
     leave_the_dead: bool,
     f: &(dyn Fn(&Arena) + Sync),
 ) -> [stepper::Recording; 3] {
-    let by = |step: fn(*const u8, Pace, &dyn Fn()) -> stepper::Recording, pace: Pace| {
+    let by = |step: fn(&Arena, Pace, &dyn Fn()) -> stepper::Recording, pace: Pace| {
         let once = || {
             let mut options = small();
             options.leave_the_dead(leave_the_dead);
             let arena = options.from_image(image).expect("an image opens");
-            step(arena.base(), pace, &|| f(&arena))
+            step(&arena, pace, &|| f(&arena))
         };
         if pace == Pace::Stores {
             // For a first time, so that it is known where breakpoints go.
@@ -202,8 +202,12 @@ fn in_all_ways(
         }
         in_a_thread(once)
     };
-    let by_flag = |base, pace, f: &dyn Fn()| stepper::trap_flag::step(base, SIZE as usize, pace, f);
-    let by_ptrace = |base, pace, f: &dyn Fn()| stepper::ptrace::step(base, SIZE as usize, pace, f);
+    let by_flag = |arena: &Arena, pace, f: &dyn Fn()| {
+        stepper::trap_flag::step(arena.base(), arena.addresses(), pace, f)
+    };
+    let by_ptrace = |arena: &Arena, pace, f: &dyn Fn()| {
+        stepper::ptrace::step(arena.base(), arena.addresses(), pace, f)
+    };
     [
         by(by_flag, Pace::Instructions),
         by(by_flag, Pace::Stores),
@@ -348,7 +352,7 @@ fn recovery(image: &[u8], pace: Pace) -> stepper::Recording {
         .leave_the_dead(true)
         .from_image(image)
         .expect("an image opens");
-    stepper::step(arena.base(), SIZE as usize, pace, || {
+    stepper::step(arena.base(), arena.addresses(), pace, || {
         arena.reap().expect("the dead are recovered");
     })
 }

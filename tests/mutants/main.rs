@@ -89,6 +89,7 @@ const CONTROLS: &[Control] = &[
         "step: vec: remove",
         Some(Model::FreeFirst),
     ),
+    control("drops_unnoted", "step: overflow: record and drop", None),
     control(
         "release_first",
         "scene: the end of a section",

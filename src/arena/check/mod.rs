@@ -90,7 +90,7 @@ impl Check<'_> {
         let at = |field: usize| field as u64;
         let committed = header.committed.load(Acquire);
         let watermark = header.watermark.load(Acquire);
-        let slabs = self.mapping.geometry().slabs as u64;
+        let slabs = self.mapping.geometry().all_slabs() as u64;
         if committed > slabs {
             self.wrong(
                 Kind::Header,

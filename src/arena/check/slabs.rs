@@ -26,6 +26,17 @@ impl Check<'_> {
                     ),
                 );
             }
+            let holds_blocks = matches!(
+                kind,
+                SlabKind::Owned | SlabKind::Abandoned | SlabKind::Span | SlabKind::Tail
+            );
+            let slabs = self.mapping.geometry().slabs;
+            if slab >= slabs && holds_blocks {
+                self.slab_wrong(
+                    slab,
+                    format_args!("expected none but logs from slab {slabs} on, found {state:?}"),
+                );
+            }
             self.slab(slab, kind, state);
         }
         self.states_to_come();
@@ -37,8 +48,8 @@ impl Check<'_> {
         let geometry = *self.mapping.geometry();
         let mut slab = self.mapping.committed();
         let mut bytes = vec![0; 1 << 16];
-        while slab < geometry.slabs {
-            let len = bytes.len().min((geometry.slabs - slab) * 8);
+        while slab < geometry.all_slabs() {
+            let len = bytes.len().min((geometry.all_slabs() - slab) * 8);
             let chunk = &mut bytes[..len];
             if !self.read_uncommitted(geometry.states_at + slab as u64 * 8, chunk) {
                 return;

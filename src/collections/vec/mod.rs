@@ -60,8 +60,8 @@ use std::{marker::PhantomData, ptr::NonNull, slice};
 /// # Panics
 ///
 /// Methods that change the vector and do not return a `Result` panic where it does not lie in the
-/// arena that its elements are in, and where the arena is so full that the old elements cannot be
-/// recorded. Nothing is changed then.
+/// arena that its elements are in, and where the old elements cannot be recorded: where a section changes more
+/// in a full arena than a quarter of its maximum size. Nothing is changed then.
 ///
 /// # Examples
 ///

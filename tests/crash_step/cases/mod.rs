@@ -5,6 +5,7 @@ mod doomed;
 mod frees;
 mod links;
 mod map;
+mod overflow;
 mod plain_map;
 mod roots;
 mod rwlock;
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Vec<Case> {
         threads::subject().cases(),
         trim::subject().cases(),
         doomed::subject().cases(),
+        overflow::subject().cases(),
         sections::subject().cases(),
         sections::long().cases(),
     ]
