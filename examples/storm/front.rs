@@ -17,7 +17,7 @@ const DOUBT: u64 = 64;
 const READERS: u64 = 64;
 const PROCESS_ENTRY: u64 = 16;
 /// Where the log begins in a slot.
-pub(crate) const INLINE_LOG: u64 = 1216;
+pub(crate) const INLINE_LOG: u64 = 1504;
 pub(crate) const LIFE_FROM_PAGE_END: u64 = 8;
 /// Bits of a life word: the thread died, the number of the thread.
 const DIED: u32 = 1 << 30;

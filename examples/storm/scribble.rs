@@ -254,12 +254,12 @@ impl Scribbler {
             0..4 => self.below(8) * 8,
             4 => 64 + self.below(8) * 8,
             5 => 128 + self.below(64) * 8,
-            6 => 640 + self.below(72) * 8,
+            6 => 640 + self.below(108) * 8,
             7..9 => {
                 let within = self.below(60) * 8;
                 return self.write_entry(page + INLINE_LOG + within);
             }
-            9 => INLINE_LOG + self.below(344) * 8,
+            9 => INLINE_LOG + self.below(308) * 8,
             _ => self.front.page - LIFE_FROM_PAGE_END,
         };
         let is_claim = within == 0;

@@ -74,7 +74,8 @@ impl Options {
     ///
     /// Only the journals of sections that are at work in a full arena may go beyond, up to their end, so that
     /// such an arena can be emptied. For that and for the maximum, addresses are reserved in each process that
-    /// maps the arena, some two and a half times as many; memory is used only as it fills. Where this
+    /// maps the arena, some two and a half times as many (more with thousands of slots); memory is
+    /// used only as it fills. Where this
     /// many addresses cannot be reserved (`RLIMIT_AS`), half of it is tried, and so on.
     pub fn max_size(&mut self, bytes: u64) -> &mut Self {
         self.max_size = Some(bytes);

@@ -24,5 +24,5 @@ pub(super) fn trim(arena: &Arena) -> Result<u64> {
 fn punch(ctx: &mut Ctx) -> Result<u64> {
     ctx.release_unused();
     ctx.mapping().free_abandoned(ctx.index());
-    ctx.mapping().punch_free(0, ctx.index())
+    ctx.mapping().punch_free(ctx.index())
 }

@@ -39,19 +39,18 @@ fn is_in_transit(state: SlabState) -> bool {
 }
 
 impl Mapping {
-    /// Gives the pages of all free slabs from `first` on back to the system, on behalf of `slot`. Says
-    /// how many bytes that were.
+    /// Gives the pages of all free slabs back to the system, on behalf of `slot`. Says how many
+    /// bytes that were.
     ///
     /// # Errors
     ///
     /// What the kernel said.
-    pub(crate) fn punch_free(&self, first: usize, slot: usize) -> Result<u64> {
-        if self.geometry().slab() < self.geometry().page {
-            // Pages are shared by slabs: none can go back alone.
+    pub(crate) fn punch_free(&self, slot: usize) -> Result<u64> {
+        if self.shares_pages() {
             return Ok(0);
         }
         let mut given = 0;
-        let mut next = first;
+        let mut next = 0;
         let end = self.committed();
         while let Some(run) = self.free_run(next..end) {
             let taken = self.start_punching(run.clone(), slot);
@@ -64,7 +63,7 @@ impl Mapping {
     /// The first free slabs of a range, adjacent ones, and no more than one call punches.
     fn free_run(&self, range: Range<usize>) -> Option<Range<usize>> {
         let free = |&slab: &usize| self.state(slab).is(SlabKind::Free);
-        let longest = LONGEST_PUNCH >> self.geometry().slab_shift;
+        let longest = self.longest_punch();
         let first = range.clone().find(free)?;
         let count = (first..range.end).take(longest).take_while(free).count();
         Some(first..first + count)
@@ -86,8 +85,21 @@ impl Mapping {
         if run.is_empty() {
             return Ok(0);
         }
-        let (from, to) = (self.slab_at(run.start), self.slab_at(run.end));
-        let punched = self.punch_pages(from, to);
+        let bytes = (run.len() << self.geometry().slab_shift) as u64;
+        let (kind, punched) = self.punch(run.clone());
+        for slab in run {
+            self.end_transit(slab, slot, kind);
+        }
+        match punched {
+            Ok(()) => Ok(bytes),
+            Err(source) => Err(Error::os("give memory back to the system", source)),
+        }
+    }
+
+    /// Gives the pages of slabs back that nobody else can have. What the slabs are then: holes, but where
+    /// there is no way to punch.
+    fn punch(&self, run: Range<usize>) -> (SlabKind, std::io::Result<()>) {
+        let punched = self.punch_pages(self.slab_at(run.start), self.slab_at(run.end));
         let unsupported = punched
             .as_ref()
             .is_err_and(|error| error.kind() == std::io::ErrorKind::Unsupported);
@@ -97,12 +109,39 @@ impl Mapping {
         } else {
             SlabKind::Hole
         };
-        for slab in run {
-            self.end_transit(slab, slot, kind);
-        }
-        match punched {
-            Ok(()) => Ok(to - from),
-            Err(source) => Err(Error::os("give memory back to the system", source)),
+        (kind, punched)
+    }
+
+    /// Whether pages are shared by slabs: then none can go back alone.
+    fn shares_pages(&self) -> bool {
+        self.geometry().slab() < self.geometry().page
+    }
+
+    fn longest_punch(&self) -> usize {
+        LONGEST_PUNCH >> self.geometry().slab_shift
+    }
+
+    /// Frees slabs of the overflow that `slot` claimed: first their pages go back, while nobody else can have
+    /// them. A repetition does that once more.
+    pub(super) fn release_overflow(&self, range: Range<usize>, slot: usize) {
+        let mut next = range.start;
+        while next < range.end {
+            let claimed = |&slab: &usize| self.state(slab).is_by(SlabKind::Reserved, slot);
+            let run = (next..range.end).take(self.longest_punch());
+            let run = next..next + run.take_while(claimed).count();
+            next = run.end.max(next + 1);
+            if run.is_empty() {
+                continue;
+            }
+            let kind = if self.shares_pages() {
+                SlabKind::Free
+            } else {
+                self.punch(run.clone()).0
+            };
+            for slab in run {
+                let state = self.state(slab).next(kind, 0, 0);
+                self.state_word(slab).store(state.0, Release);
+            }
         }
     }
 
@@ -210,9 +249,9 @@ mod tests {
         let (slabs, slab) = (mapping.geometry().slabs, mapping.geometry().slab());
         assert_eq!(mapping.claim_run(3, MINE).unwrap(), 0);
         mapping.release_reserved(0..1, MINE);
-        let given_back = mapping.punch_free(0, ANOTHER).unwrap() as usize;
+        let given_back = mapping.punch_free(ANOTHER).unwrap() as usize;
         assert_eq!(given_back, (slabs - 2) * slab);
-        assert_eq!(mapping.punch_free(0, ANOTHER).unwrap(), 0);
+        assert_eq!(mapping.punch_free(ANOTHER).unwrap(), 0);
         // Those with pages come first.
         mapping.release_reserved(2..3, MINE);
         assert_eq!(mapping.claim_run(1, MINE).unwrap(), 2);

@@ -53,11 +53,16 @@ impl Mapping {
         }
     }
 
-    /// The same in the overflow up to a `limit`; or before it, where that was never used.
-    pub(crate) fn claim_overflow(&self, limit: usize, count: usize, slot: usize) -> Result<usize> {
-        match self.claim_free_run(self.geometry().slabs..limit, count, slot) {
+    /// The same in the overflow: in a `part` of it; or before that, where it was never used.
+    pub(crate) fn claim_overflow(
+        &self,
+        part: Range<usize>,
+        count: usize,
+        slot: usize,
+    ) -> Result<usize> {
+        match self.claim_free_run(part.clone(), count, slot) {
             Ok(Some(first)) => Ok(first),
-            _ => self.claim_fresh_run(limit, count, slot),
+            _ => self.claim_fresh_run(part.end, count, slot),
         }
     }
 
@@ -66,9 +71,10 @@ impl Mapping {
         let mut patience = PATIENCE;
         loop {
             let first = self.watermark();
-            let Some(end) = first.checked_add(count) else {
-                return Err(self.full(usize::MAX));
-            };
+            let end = first.saturating_add(count);
+            if end > limit {
+                return Err(self.full(count << self.geometry().slab_shift));
+            }
             self.commit(end, limit)?;
             if patience > 0 && self.is_any_in_transit(first..end, slot) {
                 // Rather than growing past them.
@@ -204,7 +210,9 @@ impl Mapping {
 
     /// Frees slabs that `slot` claimed and did not publish.
     pub(crate) fn release_reserved(&self, range: Range<usize>, slot: usize) {
-        for slab in range {
+        let overflow = self.geometry().slabs;
+        self.release_overflow(range.start.max(overflow)..range.end, slot);
+        for slab in range.start..range.end.min(overflow) {
             let state = self.state(slab);
             if state.is_by(SlabKind::Reserved, slot) {
                 let free = state.next(SlabKind::Free, 0, 0);

@@ -136,15 +136,21 @@ pub(crate) fn resolve_journal(mapping: &Mapping, dead: usize) {
 
 /// Gives back every slab that the slot owns or was claiming.
 fn release_slabs(mapping: &Mapping, dead: usize) {
+    let reserved = |slab: &usize| mapping.state(*slab).is_by(SlabKind::Reserved, dead);
     // Those above the watermark may be on their way back to the system.
-    for slab in 0..mapping.committed() {
+    let mut next = 0..mapping.committed();
+    while let Some(slab) = next.next() {
         let state = mapping.state(slab);
         if state.slot() != dead {
             continue;
         }
         match state.kind() {
             Some(SlabKind::Owned) => mapping.give_up_slab(slab, dead),
-            Some(SlabKind::Reserved) => mapping.release_reserved(slab..slab + 1, dead),
+            Some(SlabKind::Reserved) => {
+                let behind = next.clone().take_while(reserved).count();
+                mapping.release_reserved(slab..slab + 1 + behind, dead);
+                next.start += behind;
+            }
             Some(SlabKind::Filling | SlabKind::Punching) => mapping.abandon_transit(slab, dead),
             _ => {}
         }

@@ -22,6 +22,8 @@ pub(crate) struct LogReader<'m> {
     slot: usize,
     segment: usize,
     used: usize,
+    /// Whether the slot's thread may be at work, and its segments go, and their pages with them.
+    living: bool,
 }
 
 /// An entry and where it stands.
@@ -53,6 +55,16 @@ impl<'m> LogReader<'m> {
             slot,
             segment: position.segment(),
             used: position.used(),
+            living: false,
+        }
+    }
+
+    /// The same for who has no right to stop the slot's thread. Only the entries may be looked at, not what
+    /// belongs to them.
+    pub(crate) fn of_the_living(mapping: &'m Mapping, slot: usize) -> Self {
+        LogReader {
+            living: true,
+            ..LogReader::new(mapping, slot)
         }
     }
 
@@ -101,7 +113,15 @@ impl Iterator for LogReader<'_> {
             return None;
         }
         // SAFETY: `8 <= used <= size`, inside the segment.
-        let word = unsafe { place.add(self.used - 8).cast::<u64>().read_unaligned() };
+        let place_of_word = unsafe { place.add(self.used - 8) };
+        let word = if self.living && self.segment != 0 {
+            let base = self.mapping.base().addr();
+            let offset = place_of_word.addr().get() - base;
+            self.mapping.stale_word(offset as u64)?
+        } else {
+            // SAFETY: as above; there is memory behind it.
+            unsafe { place_of_word.cast::<u64>().read_unaligned() }
+        };
         let entry = Entry::decode(word)?;
         let end = LogPosition::new(self.segment, self.used);
         self.used = self.used.checked_sub(entry.size())?;

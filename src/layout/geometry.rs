@@ -16,6 +16,7 @@
 //! cannot be refused. A block that is dropped takes a word of a log; blocks have 16 bytes or more, and
 //! belong to one section at a time; and a log takes at most twice what it needs. So there is room for all
 //! that can be dropped, if there are as many of these slabs as hold blocks, and a first segment for each slot.
+//! (Sections that have committed and still free hold theirs a little longer than the blocks are theirs.)
 
 use super::{Doubt, Header, OVERFLOW_SEGMENTS, ProcessEntry, Readers, SlabBits};
 
@@ -203,13 +204,16 @@ mod tests {
             1 << 30,
             1 << 36,
             1 << 40,
+            MAX_SIZE,
         ] {
             for page in [4096, 16384, 65536] {
                 let shift = Geometry::slab_shift_for(maximum);
-                let Ok(g) = Geometry::new(maximum, page, shift, 8) else {
-                    assert!(maximum <= 1 << 20, "{maximum}");
+                let slots = if maximum < 1 << 30 { 8 } else { MAX_SLOTS };
+                let Ok(g) = Geometry::new(maximum, page, shift, slots) else {
+                    assert!(maximum <= 1 << 20 || slots > 8 && maximum <= 1 << 30);
                     continue;
                 };
+                assert!(g.addresses() < 1 << 48);
                 let starts = [
                     0,
                     g.doubts_at,

@@ -33,7 +33,7 @@ pub(crate) struct Header {
     pub(crate) id: u64,
     /// Random: makes hashing differ from arena to arena.
     pub(crate) hash_seed: u64,
-    /// The bytes of addresses the arena may ever use.
+    /// The bytes that the arena may ever use, but for the overflow.
     pub(crate) maximum: u64,
     /// Slabs are `1 << slab_shift` bytes.
     pub(crate) slab_shift: u32,
@@ -83,7 +83,7 @@ macro_rules! shape {
 /// A number that changes when the layout of any stored type does.
 pub(crate) const FINGERPRINT: u64 = {
     use super::*;
-    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut hash = mix(0xcbf2_9ce4_8422_2325, OVERFLOW_SEGMENTS);
     shape! { hash;
         Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, boot_id,
             device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }

@@ -12,8 +12,8 @@ use super::{
     root::*,
     slab::*,
     slot::{
-        Doubt, FIRST_READS, FURTHER_READS, INLINE_LOG, PERMITS, PermitCell, Readers, SEGMENTS,
-        Segment, Slot, Stamp,
+        Doubt, FIRST_READS, FURTHER_READS, INLINE_LOG, OVERFLOW_SEGMENTS, PERMITS, PermitCell,
+        Readers, SEGMENTS, Segment, Slot, Stamp,
     },
 };
 use std::{collections::BTreeMap, fs, mem::offset_of, path::Path};
@@ -209,6 +209,7 @@ fn constants_are_what_the_document_says() {
         ("FIRST_READS", FIRST_READS as u64),
         ("FURTHER_READS", FURTHER_READS as u64),
         ("SEGMENTS", SEGMENTS as u64),
+        ("OVERFLOW_SEGMENTS", OVERFLOW_SEGMENTS as u64),
         ("INLINE_LOG", INLINE_LOG as u64),
         ("MAX_RECORD", MAX_RECORD as u64),
         (

@@ -3,7 +3,7 @@
 //! What this room guarantees:
 //!
 //! * every descriptor it makes is close-on-exec, and no open follows a link or waits for a peer;
-//! * none that it opens has a number that stands for standard input, output or error: where those are closed,
+//! * none that it keeps has a number that stands for standard input, output or error: where those are closed,
 //!   what the program prints would go into the arena;
 //! * a file appears under its name complete or not at all, and of several creators one wins;
 //! * a range that was allocated can be written without SIGBUS, or the allocation was an error;

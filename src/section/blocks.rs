@@ -333,7 +333,7 @@ impl Ctx {
         })
     }
 
-    fn reclaim(&self) -> Result {
+    pub(super) fn reclaim(&self) -> Result {
         crate::journal::recover_all(self.mapping())?;
         self.mapping().free_abandoned(self.index());
         Ok(())

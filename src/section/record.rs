@@ -64,6 +64,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Records a word where nobody can be told that it cannot be: also with what is held back for drops.
+    pub(crate) fn record_at_last<T>(&self, place: *const T) {
+        const { assert!(size_of::<T>() <= 8) };
+        if self.record(place, size_of::<T>()).is_err() && self.reserve_for_drop(16) {
+            // SAFETY: there is room for the entry, and the caller names a word of the arena.
+            unsafe { self.ctx_mut().append_undo(place.cast(), size_of::<T>()) };
+        }
+    }
+
     /// Records one byte, in which no lock lies.
     ///
     /// # Errors

@@ -6,14 +6,16 @@ use super::{
     ctx::{Body, HELD_BACK},
 };
 use crate::{
-    error::{Rare, Result},
+    error::{Error, Rare, Result},
     heap::classes::size_of_class,
     layout::{OVERFLOW_SEGMENTS, SEGMENTS},
     mutant::{self, Mutant},
 };
 use std::{
     alloc::Layout,
+    ops::Range,
     sync::atomic::{Ordering::*, compiler_fence},
+    time::Duration,
 };
 
 /// Segments of the log that a thread keeps for its next long section.
@@ -28,6 +30,35 @@ pub(super) struct Segments {
     overflow: Option<usize>,
     /// The first that is only for what is dropped, and so are those behind it.
     for_drops: Option<usize>,
+    /// Attempts to have more that were in vain.
+    refused: Refused,
+    /// The same for what is dropped.
+    drops_refused: Refused,
+}
+
+/// How often a section found no room. It looks everywhere each time, so it does not try for ever: after the
+/// second, fourth, eighth refusal, and so on.
+#[derive(Default)]
+struct Refused {
+    /// The section.
+    stamp: u64,
+    times: u32,
+}
+
+impl Refused {
+    /// Whether to try, in the section of that stamp; otherwise that is a refusal, too.
+    fn may_try(&mut self, stamp: u64) -> bool {
+        if self.stamp != stamp {
+            *self = Refused { stamp, times: 0 };
+        }
+        let may = self.times == 0 || self.times.is_power_of_two();
+        self.times = self.times.saturating_add(u32::from(!may));
+        may
+    }
+
+    fn count(&mut self) {
+        self.times = self.times.saturating_add(1);
+    }
 }
 
 impl Writer {
@@ -40,15 +71,25 @@ impl Writer {
     #[inline(never)]
     pub(super) fn grow_log(&self, needed: usize) -> Rare {
         let ctx = self.ctx_mut();
-        let number = ctx.segment_number();
-        if number >= SEGMENTS - OVERFLOW_SEGMENTS || ctx.segments().for_drops.is_some() {
+        let (number, stamp) = (ctx.segment_number(), ctx.stamp());
+        let segments = ctx.segments();
+        if number >= SEGMENTS - OVERFLOW_SEGMENTS
+            || segments.for_drops.is_some()
+            || !segments.refused.may_try(stamp)
+        {
             return Err(ctx.mapping().full(needed).into());
         }
         let needed = needed.next_multiple_of(8) + HELD_BACK;
-        let (offset, size) = self
+        let found = self
             .or_reclaim(|| self.ctx_mut().segment_block(number, needed))
-            .or_else(|error| ctx.overflow_segment(number, needed).ok_or(error))?;
-        ctx.go_on_in(offset, size, size - HELD_BACK);
+            .or_else(|error| ctx.overflow_segment(number, needed).ok_or(error));
+        match found {
+            Ok((offset, size)) => ctx.go_on_in(offset, size, size - HELD_BACK),
+            Err(error) => {
+                ctx.segments().refused.count();
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 
@@ -57,7 +98,20 @@ impl Writer {
     #[cold]
     pub(super) fn reserve_for_drop(&self, bytes: usize) -> bool {
         let ctx = self.ctx_mut();
-        ctx.take_held_back(bytes) || (ctx.grow_for_drops() && ctx.take_held_back(bytes))
+        if ctx.take_held_back(bytes) {
+            return true;
+        }
+        let stamp = ctx.stamp();
+        if !ctx.segments().drops_refused.may_try(stamp) {
+            return false;
+        }
+        // What the dead have there is of use, too.
+        let grown = ctx.grow_for_drops(bytes)
+            || (self.ctx().reclaim().is_ok() && ctx.grow_for_drops(bytes));
+        if !grown {
+            ctx.segments().drops_refused.count();
+        }
+        grown && ctx.take_held_back(bytes)
     }
 
     /// Whether the log has gone on where every word is counted.
@@ -136,66 +190,78 @@ impl Ctx {
         let least = mapping.slabs_for(needed);
         let most = mapping.slabs_for(usual_size(number)).max(least);
         let geometry = mapping.geometry();
-        let limit = geometry.slabs + geometry.for_logs;
-        let claimed = self.claim_overflow(limit, most, least)?;
-        self.segments().overflow.get_or_insert(number);
-        self.keep_segment(number, claimed);
+        let part = geometry.slabs..geometry.slabs + geometry.for_logs;
+        let claimed = self.claim_overflow(part, most, least)?;
+        self.enter_overflow(number, claimed);
         Some(claimed)
     }
 
     /// Gives the log a segment for what is dropped alone: all of it is held back. From here to the section's
     /// end it does not grow in another way.
-    fn grow_for_drops(&mut self) -> bool {
+    fn grow_for_drops(&mut self, needed: usize) -> bool {
         let number = self.segment_number();
-        let first = self.segments().for_drops.unwrap_or(number);
-        let geometry = self.mapping().geometry();
-        let (limit, most) = (
-            geometry.all_slabs(),
-            geometry.first_for_drops() << (number - first),
-        );
         if number >= SEGMENTS || mutant::is(Mutant::DropsUnnoted) {
             return false;
         }
-        let Some((offset, size)) = self.claim_overflow(limit, most, 1) else {
+        let first = self.segments().for_drops.unwrap_or(number);
+        let least = self.mapping().slabs_for(needed);
+        let geometry = *self.mapping().geometry();
+        let most = (geometry.first_for_drops() << (number - first)).max(least);
+        let for_drops = geometry.slabs + geometry.for_logs..geometry.all_slabs();
+        let all = geometry.slabs..geometry.all_slabs();
+        // What any log may have is left to others as long as that is possible.
+        let Some((offset, size)) = self
+            .claim_overflow(for_drops, most, most)
+            .or_else(|| self.claim_overflow(all, most, least))
+        else {
             return false;
         };
-        self.segments().overflow.get_or_insert(number);
+        self.enter_overflow(number, (offset, size));
         self.segments().for_drops = Some(first);
-        self.keep_segment(number, (offset, size));
         self.go_on_in(offset, size, 0);
         true
     }
 
-    /// Claims slabs of the overflow up to a `limit`: as many as there are in one piece, of those that are
-    /// wished for.
-    fn claim_overflow(&self, limit: usize, most: usize, least: usize) -> Option<(u64, usize)> {
+    /// Notes the block of a segment in the overflow.
+    fn enter_overflow(&mut self, number: usize, block: (u64, usize)) {
+        self.segments().overflow.get_or_insert(number);
+        self.keep_segment(number, block);
+        // It goes back where frees take place: when the locks are released.
+        self.flags.set_more_frees(true);
+    }
+
+    /// Claims slabs in a part of the overflow: as many as there are in one piece, of those that are
+    /// wished for. Waits a while for what others may be giving back.
+    fn claim_overflow(
+        &self,
+        part: Range<usize>,
+        most: usize,
+        least: usize,
+    ) -> Option<(u64, usize)> {
         let mut count = most;
+        let mut patience = 3;
         loop {
-            match self.mapping().claim_overflow(limit, count, self.index()) {
+            let claimed = self
+                .mapping()
+                .claim_overflow(part.clone(), count, self.index());
+            match claimed {
                 Ok(head) => return Some(self.as_segment(head, count)),
-                Err(_) if count == least => return None,
-                Err(_) => count = (count / 2).max(least),
+                Err(_) if count > least => count = (count / 2).max(least),
+                Err(Error::Full { .. }) if patience > 0 => {
+                    patience -= 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => return None,
             }
         }
     }
 
-    /// Gives back the blocks of segments that the next section shall not have.
+    /// Gives back the blocks of segments that the next section shall not have: all that lie in the overflow.
     pub(super) fn drop_long_segments(&mut self) {
-        if let Some(first) = self.segments().overflow {
-            self.leave_overflow(first);
-        }
-        self.drop_segments(KEPT_SEGMENTS);
-    }
-
-    /// Gives back what the section had beyond the arena's maximum, and its pages to the system.
-    #[cold]
-    fn leave_overflow(&mut self, first: usize) {
-        self.segments().overflow = None;
-        self.segments().for_drops = None;
-        self.drop_segments(first);
-        let mapping = self.mapping();
-        // If the kernel refuses, they wait for `trim`.
-        let _ = mapping.punch_free(mapping.geometry().slabs, self.index());
+        let segments = self.segments();
+        segments.for_drops = None;
+        let first = segments.overflow.take().unwrap_or(KEPT_SEGMENTS);
+        self.drop_segments(first.min(KEPT_SEGMENTS));
     }
 
     /// Gives back the blocks of segments, from number `keep` on.

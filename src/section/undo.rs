@@ -94,8 +94,8 @@ impl Ctx {
         body.doomed.clear();
         body.dooms.forget_places();
         self.forget_recorded();
-        self.rewind_kept();
         self.release_all();
+        self.rewind_kept();
         self.release_emptied();
         self.leave();
     }

@@ -329,7 +329,7 @@ fn refuse(error: Error) -> ! {
 /// Poisons a mutex if the open section wrote its value. Undone with the section.
 pub(crate) fn poison(header: &MutexHeader, writer: Writer) {
     if header.stamp.load(Relaxed) == writer.stamp() {
-        let _ = writer.record(&raw const header.poison, 4);
+        writer.record_at_last(&raw const header.poison);
         header.poison.store(1, Release);
     }
 }

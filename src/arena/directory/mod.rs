@@ -58,7 +58,7 @@ fn is_pending(mapping: &Mapping, block: u64) -> bool {
         return false;
     }
     let open = !LogPosition(mapping.slot(slot).log.load(Acquire)).committed();
-    open && journal::LogReader::new(mapping, slot).any(|found| {
+    open && journal::LogReader::of_the_living(mapping, slot).any(|found| {
         matches!(found.entry.kind, EntryKind::Alloc | EntryKind::AllocSpan)
             && found.entry.offset == block
     })

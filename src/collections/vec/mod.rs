@@ -60,7 +60,7 @@ use std::{marker::PhantomData, ptr::NonNull, slice};
 /// # Panics
 ///
 /// Methods that change the vector and do not return a `Result` panic where it does not lie in the
-/// arena that its elements are in, and where the old elements cannot be recorded: where a section changes more
+/// arena that its elements are in, and where the old elements cannot be recorded: where sections change more
 /// in a full arena than a quarter of its maximum size. Nothing is changed then.
 ///
 /// # Examples

@@ -13,13 +13,17 @@ use sharena::{
 
 type Words = Mutex<Shared<String>>;
 
-/// What fills a log, and what is dropped then.
+/// What fills a log, beyond the arena's maximum too, and what is dropped then.
 #[derive(Share, Default)]
 #[repr(C)]
 struct Both {
-    numbers: [[Shared<u64>; 20]; 2],
+    numbers: [Shared<u64>; 30],
     words: [String; 8],
+    named: Shared<String>,
 }
+
+/// Numbers in each list, where a log shall be filled.
+const MANY: usize = 230;
 
 pub(super) fn subject() -> Subject<usize> {
     let many: Act = |arena| with(arena, 400, "word");
@@ -38,6 +42,11 @@ pub(super) fn subject() -> Subject<usize> {
     starts.push(Start {
         name: "full to the last block",
         fill: many,
+        condition: Condition::FullToTheLast,
+    });
+    starts.push(Start {
+        name: "full, and so can be its log",
+        fill: |arena| with_numbers(arena, 350, "word", MANY),
         condition: Condition::FullToTheLast,
     });
     starts.extend(Start::in_all_conditions(many));
@@ -63,7 +72,7 @@ pub(super) fn subject() -> Subject<usize> {
                 let both = start::root::<Mutex<Both>>(arena, "both")?;
                 let mut guard = both.lock()?;
                 let both = &mut *guard;
-                for numbers in both.numbers.as_flattened_mut() {
+                for numbers in &mut both.numbers {
                     // Where the log cannot grow, there is no room for the last ones.
                     let Ok(numbers) = numbers.try_as_mut_slice() else {
                         break;
@@ -71,6 +80,7 @@ pub(super) fn subject() -> Subject<usize> {
                     numbers[0] += 1;
                 }
                 both.words = Default::default();
+                both.named = Shared::new();
                 Ok(())
             }),
         ],
@@ -81,13 +91,9 @@ pub(super) fn subject() -> Subject<usize> {
             drop(words);
             let both = start::root::<Mutex<Both>>(arena, "both").unwrap();
             let both = both.lock().unwrap();
-            let first: u64 = both
-                .numbers
-                .as_flattened()
-                .iter()
-                .map(|numbers| numbers[0])
-                .sum();
-            let others: usize = both.words.iter().map(|word| word.len()).sum();
+            let first: u64 = both.numbers.iter().map(|numbers| numbers[0]).sum();
+            let others = both.words.iter().chain(both.named.iter());
+            let others: usize = others.map(|word| word.len()).sum();
             in_words + first as usize * 10_000 + others * 1_000_000
         },
         go_on: |arena| {
@@ -102,13 +108,20 @@ pub(super) fn subject() -> Subject<usize> {
 }
 
 fn with(arena: &Arena, count: usize, word: &str) -> Result {
+    with_numbers(arena, count, word, 2)
+}
+
+fn with_numbers(arena: &Arena, count: usize, word: &str, numbers_each: usize) -> Result {
     arena.root::<Words>("many words")?;
     let both = arena.root::<Mutex<Both>>("both")?;
-    for numbers in both.lock()?.numbers.as_flattened_mut() {
-        (0..2).try_for_each(|number| numbers.push(number))?;
+    for numbers in &mut both.lock()?.numbers {
+        numbers.resize(numbers_each, 0)?;
     }
     for word in &mut both.lock()?.words {
         word.assign("a word")?;
+    }
+    for _ in 0..12 {
+        both.lock()?.named.push_from("a name")?;
     }
     change(arena, |words| {
         (0..count).try_for_each(|_| words.push_from(word))
