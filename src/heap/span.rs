@@ -62,7 +62,8 @@ impl Mapping {
     ) -> Result<usize> {
         match self.claim_free_run(part.clone(), count, slot) {
             Ok(Some(first)) => Ok(first),
-            _ => self.claim_fresh_run(part.end, count, slot),
+            Ok(None) => self.claim_fresh_run(part.end, count, slot),
+            Err(no_space) => Err(no_space),
         }
     }
 
@@ -197,6 +198,8 @@ impl Mapping {
 
     /// Gives back what was claimed of a range.
     fn unclaim(&self, range: Range<usize>, slot: usize) {
+        let overflow = range.start.max(self.geometry().slabs)..range.end;
+        self.release_overflow(overflow, slot);
         for slab in range {
             let state = self.state(slab);
             if state.is_by(SlabKind::Reserved, slot) {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 /// | 3 | others: the thread has other contexts |
 /// | 4 | single: the unit has one lock, and can have no other |
 /// | 5 | in panic: the thread was panicking when it took that lock |
-/// | 6 | more frees: it frees what is in `Body::frees`, too |
+/// | 6 | more frees: it frees what is in `Body::frees`, too, or gives back what its log has in the overflow |
 /// | 7 | unreached: barriers that others issue do not reach this process; all is done by slow paths |
 /// | 8..64 | live write guards, and sections that have no guard (`root_with` and the like) |
 ///

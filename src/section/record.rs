@@ -1,7 +1,7 @@
 //! The log of the open section, as its thread writes it: old bytes are recorded before they are
 //! overwritten, and each entry becomes valid by one store (J1).
 
-use super::{Ctx, Writer};
+use super::{Ctx, Writer, segments::ONE_FREE};
 use crate::{
     error::{Rare, Result, unbox},
     layout::{Entry, EntryKind, MAX_RECORD},
@@ -210,7 +210,8 @@ impl Writer {
     pub(super) fn reserve_short(&self) -> Result {
         let ctx = self.ctx();
         if mutant::JOURNAL && ctx.next == ctx.end {
-            return unbox(self.grow_log(8));
+            // Not as for a free.
+            return unbox(self.grow_log(2 * ONE_FREE));
         }
         Ok(())
     }
@@ -242,7 +243,7 @@ impl Writer {
         }
         let mut cursor = self.ctx().next;
         if cursor == self.ctx().end {
-            unbox(self.grow_log(8))?;
+            unbox(self.grow_log(ONE_FREE))?;
             cursor = self.ctx().next;
         }
         // SAFETY: there is room for one word, since entries and segments are aligned to 8.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Rare, Result},
     heap::classes::size_of_class,
-    layout::{OVERFLOW_SEGMENTS, SEGMENTS},
+    layout::{OVERFLOW_SEGMENTS, SEGMENTS, SlabKind},
     mutant::{self, Mutant},
 };
 use std::{
@@ -18,15 +18,21 @@ use std::{
     time::Duration,
 };
 
+/// Milliseconds for which a section waits for what others may be giving back.
+const PATIENCE: usize = 3;
+
 /// Segments of the log that a thread keeps for its next long section.
 const KEPT_SEGMENTS: usize = 2;
+
+/// The bytes of the entry of a free: who asks for so many, asks for that.
+pub(super) const ONE_FREE: usize = 8;
 
 /// The segments beyond a log's part in its slot, as its thread knows them.
 #[derive(Default)]
 pub(super) struct Segments {
     /// Where each is, and how many bytes it has. Some may be left from earlier sections.
     blocks: Vec<(u64, usize)>,
-    /// The first that lies in the overflow, and so do those behind it: they go with the section.
+    /// The first that lies in the overflow: it goes with the section, and so do those behind it.
     overflow: Option<usize>,
     /// The first that is only for what is dropped, and so are those behind it.
     for_drops: Option<usize>,
@@ -36,8 +42,9 @@ pub(super) struct Segments {
     drops_refused: Refused,
 }
 
-/// How often a section found no room. It looks everywhere each time, so it does not try for ever: after the
-/// second, fourth, eighth refusal, and so on.
+/// How often a section found no room for an entry of a free. It looks everywhere each time, and may drop many
+/// thousands of blocks: so after some refusals it tries but now and then. What would have a `&mut` access
+/// panic is always tried.
 #[derive(Default)]
 struct Refused {
     /// The section.
@@ -46,18 +53,22 @@ struct Refused {
 }
 
 impl Refused {
+    /// Tries each time at first, then each 64th.
+    const EACH: u32 = 8;
+    const SELDOM: u32 = 64;
+
     /// Whether to try, in the section of that stamp; otherwise that is a refusal, too.
     fn may_try(&mut self, stamp: u64) -> bool {
         if self.stamp != stamp {
             *self = Refused { stamp, times: 0 };
         }
-        let may = self.times == 0 || self.times.is_power_of_two();
-        self.times = self.times.saturating_add(u32::from(!may));
+        let may = self.times < Self::EACH || self.times.is_multiple_of(Self::SELDOM);
+        self.times = self.times.wrapping_add(u32::from(!may));
         may
     }
 
     fn count(&mut self) {
-        self.times = self.times.saturating_add(1);
+        self.times = self.times.wrapping_add(1);
     }
 }
 
@@ -75,18 +86,20 @@ impl Writer {
         let segments = ctx.segments();
         if number >= SEGMENTS - OVERFLOW_SEGMENTS
             || segments.for_drops.is_some()
-            || !segments.refused.may_try(stamp)
+            || needed == ONE_FREE && !segments.refused.may_try(stamp)
         {
             return Err(ctx.mapping().full(needed).into());
         }
-        let needed = needed.next_multiple_of(8) + HELD_BACK;
+        let bytes = needed.next_multiple_of(8) + HELD_BACK;
         let found = self
-            .or_reclaim(|| self.ctx_mut().segment_block(number, needed))
-            .or_else(|error| ctx.overflow_segment(number, needed).ok_or(error));
+            .or_reclaim(|| self.ctx_mut().segment_block(number, bytes))
+            .or_else(|error| ctx.overflow_segment(number, bytes).ok_or(error));
         match found {
             Ok((offset, size)) => ctx.go_on_in(offset, size, size - HELD_BACK),
             Err(error) => {
-                ctx.segments().refused.count();
+                if needed == ONE_FREE {
+                    ctx.segments().refused.count();
+                }
                 return Err(error.into());
             }
         }
@@ -104,6 +117,10 @@ impl Writer {
         let stamp = ctx.stamp();
         if !ctx.segments().drops_refused.may_try(stamp) {
             return false;
+        }
+        // It may have been left untried; and from here on nothing else can be recorded.
+        if ctx.segments().for_drops.is_none() && self.grow_log(bytes + ONE_FREE).is_ok() {
+            return ctx.take_held_back(bytes);
         }
         // What the dead have there is of use, too.
         let grown = ctx.grow_for_drops(bytes)
@@ -191,7 +208,7 @@ impl Ctx {
         let most = mapping.slabs_for(usual_size(number)).max(least);
         let geometry = mapping.geometry();
         let part = geometry.slabs..geometry.slabs + geometry.for_logs;
-        let claimed = self.claim_overflow(part, most, least)?;
+        let claimed = self.claim_overflow(part, most, least, PATIENCE)?;
         self.enter_overflow(number, claimed);
         Some(claimed)
     }
@@ -206,13 +223,14 @@ impl Ctx {
         let first = self.segments().for_drops.unwrap_or(number);
         let least = self.mapping().slabs_for(needed);
         let geometry = *self.mapping().geometry();
-        let most = (geometry.first_for_drops() << (number - first)).max(least);
+        let most = geometry.first_for_drops() << (number - first).min(OVERFLOW_SEGMENTS);
+        let most = most.max(least);
         let for_drops = geometry.slabs + geometry.for_logs..geometry.all_slabs();
         let all = geometry.slabs..geometry.all_slabs();
         // What any log may have is left to others as long as that is possible.
         let Some((offset, size)) = self
-            .claim_overflow(for_drops, most, most)
-            .or_else(|| self.claim_overflow(all, most, least))
+            .claim_overflow(for_drops, most, most, 0)
+            .or_else(|| self.claim_overflow(all, most, least, PATIENCE))
         else {
             return false;
         };
@@ -237,9 +255,9 @@ impl Ctx {
         part: Range<usize>,
         most: usize,
         least: usize,
+        mut patience: usize,
     ) -> Option<(u64, usize)> {
         let mut count = most;
-        let mut patience = 3;
         loop {
             let claimed = self
                 .mapping()
@@ -247,13 +265,23 @@ impl Ctx {
             match claimed {
                 Ok(head) => return Some(self.as_segment(head, count)),
                 Err(_) if count > least => count = (count / 2).max(least),
-                Err(Error::Full { .. }) if patience > 0 => {
+                Err(Error::Full { .. }) if patience > 0 && self.others_have_of(part.clone()) => {
                     patience -= 1;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Whether others have slabs in a part of the overflow.
+    fn others_have_of(&self, part: Range<usize>) -> bool {
+        let mapping = self.mapping();
+        let mut states =
+            (part.start..part.end.min(mapping.watermark())).map(|slab| mapping.state(slab));
+        states.any(|state| {
+            !(state.is(SlabKind::Free) || state.is(SlabKind::Hole)) && state.slot() != self.index()
+        })
     }
 
     /// Gives back the blocks of segments that the next section shall not have: all that lie in the overflow.

@@ -6,7 +6,7 @@ use crate::{
     journal::{self, Depth, Immediate},
     layout::{PERMITS, PermitCell, SemaphoreHeader, Tag},
     mapping::Mapping,
-    os::futex,
+    os::{self, futex},
     section::{Ctx, attached},
     share::{Builtin, Share, TypeInfo},
 };
@@ -293,11 +293,14 @@ fn free_empty(cell: &PermitCell) {
 
 /// Recovers dead threads: they may hold the permits that somebody waits for.
 fn recover_dead(mapping: &Mapping, recoverer: Tag) -> bool {
-    let mut any = false;
-    for slot in journal::reserved_slots(mapping)..mapping.slots_high() {
-        any |= journal::recover(mapping, slot, recoverer, Depth::All);
-    }
-    any
+    // A handler that recovered the same slot would do so under the same lease.
+    os::process::with_signals_blocked(|| {
+        let mut any = false;
+        for slot in journal::reserved_slots(mapping)..mapping.slots_high() {
+            any |= journal::recover(mapping, slot, recoverer, Depth::All);
+        }
+        any
+    })
 }
 
 /// Gives back every permit of a slot that is dead, or about to be released. `by` recovers others
