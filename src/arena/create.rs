@@ -68,7 +68,7 @@ pub(super) fn in_memory(options: &Options) -> Result<Arena> {
     unsafe { write_header(map.as_mut_ptr(), &geometry, None)? };
     // SAFETY: the header was written just now, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
-    mapping.commit(initial_slabs(options, &geometry), geometry.slabs)?;
+    mapping.commit(initial_slabs(options, &geometry))?;
     Ok(Arena::from_mapping(register(mapping)?))
 }
 
@@ -135,7 +135,7 @@ fn commit_first(options: &Options, file: &File, geometry: &Geometry) -> Result {
     };
     // SAFETY: the header was written just now, and the front part is allocated.
     let mapping = unsafe { Mapping::new(map, *geometry, Access::ReadWrite, backing) };
-    mapping.commit(initial_slabs(options, geometry), geometry.slabs)
+    mapping.commit(initial_slabs(options, geometry))
 }
 
 fn duplicate(file: &File) -> Result<File> {

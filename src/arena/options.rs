@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The maximum size of an arena that does not say otherwise: 64 GiB, of addresses and not of memory.
+/// The maximum size of an arena that does not say otherwise: 64 GiB, not of memory but of addresses.
 const DEFAULT_MAX_SIZE: u64 = 64 << 30;
 /// The same for an arena in ordinary memory.
 const DEFAULT_MAX_IN_MEMORY: u64 = 1 << 30;
@@ -74,9 +74,8 @@ impl Options {
     ///
     /// Only the journals of sections that are at work in a full arena may go beyond, up to their end, so that
     /// such an arena can be emptied. For that and for the maximum, addresses are reserved in each process that
-    /// maps the arena, some two and a half times as many (more with thousands of slots); memory is
-    /// used only as it fills. Where this
-    /// many addresses cannot be reserved (`RLIMIT_AS`), half of it is tried, and so on.
+    /// maps the arena, some two and a half times as many (more with thousands of slots); memory is used
+    /// only as it fills. Where so many cannot be reserved (`RLIMIT_AS`), half of it is tried, and so on.
     pub fn max_size(&mut self, bytes: u64) -> &mut Self {
         self.max_size = Some(bytes);
         self

@@ -112,6 +112,13 @@ impl Mapping {
         (kind, punched)
     }
 
+    /// Whether others than `slot` have slabs in a part of the overflow.
+    pub(crate) fn is_any_of_others(&self, part: Range<usize>, slot: usize) -> bool {
+        (part.start..part.end.min(self.watermark()))
+            .map(|slab| self.state(slab))
+            .any(|state| !is_free(state) && state.slot() != slot)
+    }
+
     /// Whether pages are shared by slabs: then none can go back alone.
     fn shares_pages(&self) -> bool {
         self.geometry().slab() < self.geometry().page

@@ -76,7 +76,7 @@ impl Mapping {
             if end > limit {
                 return Err(self.full(count << self.geometry().slab_shift));
             }
-            self.commit(end, limit)?;
+            self.commit(end)?;
             if patience > 0 && self.is_any_in_transit(first..end, slot) {
                 // Rather than growing past them.
                 patience -= 1;
@@ -313,7 +313,7 @@ impl Mapping {
         }
         let watermark = self.watermark();
         let claimed = if from == watermark {
-            self.commit(to, self.geometry().slabs)
+            self.commit(to)
                 .and_then(|()| self.claim_above(from..to, slot))
         } else if to <= watermark {
             self.claim_below(from..to, slot)

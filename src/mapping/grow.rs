@@ -17,18 +17,18 @@ const SMALLEST_STEP: u64 = 256 << 10;
 const LARGEST_STEP: u64 = 64 << 20;
 
 impl Mapping {
-    /// Sees to it that the first `slabs` slabs have memory behind them, of `limit` that may.
+    /// Sees to it that the first `slabs` slabs have memory behind them.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] beyond the limit, [`Error::NoSpace`] if the file cannot grow.
-    pub(crate) fn commit(&self, slabs: usize, limit: usize) -> Result {
+    /// [`Error::Full`] beyond the overflow, [`Error::NoSpace`] if the file cannot grow.
+    pub(crate) fn commit(&self, slabs: usize) -> Result {
         let now = self.committed();
-        if slabs > limit {
-            return Err(self.full(slabs.saturating_sub(now) << self.geometry.slab_shift));
-        }
         if slabs <= now {
             return Ok(());
+        }
+        if slabs > self.geometry.all_slabs() {
+            return Err(self.full((slabs - now) << self.geometry.slab_shift));
         }
         // The overflow grows by no more than is needed.
         let most = self.geometry.slabs.max(slabs);

@@ -1,8 +1,8 @@
 //! A mapped arena: the one place where offsets become addresses.
 //!
-//! A mapping covers the arena's *maximum*, and what logs may need beyond it; memory is behind what is *committed*. Growth allocates
-//! pages in the file and then moves the committed size with one store: every process sees the new
-//! pages through the mapping it has.
+//! A mapping covers the arena's *maximum*, and what logs may need beyond it; memory is behind what is
+//! *committed*. Growth allocates pages in the file and then moves the committed size with one store:
+//! every process sees the new pages through the mapping it has.
 //!
 //! What is read from an arena is untrusted. Offsets become addresses by [`Mapping::address`], which
 //! checks them against the committed size, or inside a container's buffer, which is trusted as far

@@ -1,7 +1,7 @@
 //! The log of the open section, as its thread writes it: old bytes are recorded before they are
 //! overwritten, and each entry becomes valid by one store (J1).
 
-use super::{Ctx, Writer, segments::ONE_FREE};
+use super::{Ctx, Writer};
 use crate::{
     error::{Rare, Result, unbox},
     layout::{Entry, EntryKind, MAX_RECORD},
@@ -210,8 +210,7 @@ impl Writer {
     pub(super) fn reserve_short(&self) -> Result {
         let ctx = self.ctx();
         if mutant::JOURNAL && ctx.next == ctx.end {
-            // Not as for a free.
-            return unbox(self.grow_log(2 * ONE_FREE));
+            return unbox(self.grow_log(8));
         }
         Ok(())
     }
@@ -243,7 +242,7 @@ impl Writer {
         }
         let mut cursor = self.ctx().next;
         if cursor == self.ctx().end {
-            unbox(self.grow_log(ONE_FREE))?;
+            unbox(self.grow_log_for_a_word())?;
             cursor = self.ctx().next;
         }
         // SAFETY: there is room for one word, since entries and segments are aligned to 8.

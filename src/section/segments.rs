@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Rare, Result},
     heap::classes::size_of_class,
-    layout::{OVERFLOW_SEGMENTS, SEGMENTS, SlabKind},
+    layout::{OVERFLOW_SEGMENTS, SEGMENTS},
     mutant::{self, Mutant},
 };
 use std::{
@@ -23,9 +23,6 @@ const PATIENCE: usize = 3;
 
 /// Segments of the log that a thread keeps for its next long section.
 const KEPT_SEGMENTS: usize = 2;
-
-/// The bytes of the entry of a free: who asks for so many, asks for that.
-pub(super) const ONE_FREE: usize = 8;
 
 /// The segments beyond a log's part in its slot, as its thread knows them.
 #[derive(Default)]
@@ -42,9 +39,9 @@ pub(super) struct Segments {
     drops_refused: Refused,
 }
 
-/// How often a section found no room for an entry of a free. It looks everywhere each time, and may drop many
-/// thousands of blocks: so after some refusals it tries but now and then. What would have a `&mut` access
-/// panic is always tried.
+/// How often a section found no room for an entry of one word. It looks everywhere each time, and may drop
+/// many thousands of blocks: so after some refusals it tries but now and then. What would have a `&mut`
+/// access panic is always tried.
 #[derive(Default)]
 struct Refused {
     /// The section.
@@ -82,28 +79,33 @@ impl Writer {
     #[inline(never)]
     pub(super) fn grow_log(&self, needed: usize) -> Rare {
         let ctx = self.ctx_mut();
-        let (number, stamp) = (ctx.segment_number(), ctx.stamp());
-        let segments = ctx.segments();
-        if number >= SEGMENTS - OVERFLOW_SEGMENTS
-            || segments.for_drops.is_some()
-            || needed == ONE_FREE && !segments.refused.may_try(stamp)
-        {
+        let number = ctx.segment_number();
+        if number >= SEGMENTS - OVERFLOW_SEGMENTS || ctx.segments().for_drops.is_some() {
             return Err(ctx.mapping().full(needed).into());
         }
         let bytes = needed.next_multiple_of(8) + HELD_BACK;
-        let found = self
+        let (offset, size) = self
             .or_reclaim(|| self.ctx_mut().segment_block(number, bytes))
-            .or_else(|error| ctx.overflow_segment(number, bytes).ok_or(error));
-        match found {
-            Ok((offset, size)) => ctx.go_on_in(offset, size, size - HELD_BACK),
-            Err(error) => {
-                if needed == ONE_FREE {
-                    ctx.segments().refused.count();
-                }
-                return Err(error.into());
-            }
-        }
+            .or_else(|error| ctx.overflow_segment(number, bytes).ok_or(error))?;
+        ctx.go_on_in(offset, size, size - HELD_BACK);
         Ok(())
+    }
+
+    /// The same for a word, and not each time where it was in vain.
+    ///
+    /// # Errors
+    ///
+    /// As [`grow_log`](Writer::grow_log).
+    #[cold]
+    #[inline(never)]
+    pub(super) fn grow_log_for_a_word(&self) -> Rare {
+        let ctx = self.ctx_mut();
+        let stamp = ctx.stamp();
+        if !ctx.segments().refused.may_try(stamp) {
+            return Err(ctx.mapping().full(8).into());
+        }
+        self.grow_log(8)
+            .inspect_err(|_| self.ctx_mut().segments().refused.count())
     }
 
     /// Takes so many bytes of what the log has for what is dropped: first of what each segment holds back,
@@ -119,7 +121,7 @@ impl Writer {
             return false;
         }
         // It may have been left untried; and from here on nothing else can be recorded.
-        if ctx.segments().for_drops.is_none() && self.grow_log(bytes + ONE_FREE).is_ok() {
+        if ctx.segments().for_drops.is_none() && self.grow_log(bytes).is_ok() {
             return ctx.take_held_back(bytes);
         }
         // What the dead have there is of use, too.
@@ -257,31 +259,21 @@ impl Ctx {
         least: usize,
         mut patience: usize,
     ) -> Option<(u64, usize)> {
+        let (mapping, index) = (self.mapping(), self.index());
         let mut count = most;
         loop {
-            let claimed = self
-                .mapping()
-                .claim_overflow(part.clone(), count, self.index());
-            match claimed {
+            match mapping.claim_overflow(part.clone(), count, index) {
                 Ok(head) => return Some(self.as_segment(head, count)),
                 Err(_) if count > least => count = (count / 2).max(least),
-                Err(Error::Full { .. }) if patience > 0 && self.others_have_of(part.clone()) => {
+                Err(Error::Full { .. })
+                    if patience > 0 && mapping.is_any_of_others(part.clone(), index) =>
+                {
                     patience -= 1;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_) => return None,
             }
         }
-    }
-
-    /// Whether others have slabs in a part of the overflow.
-    fn others_have_of(&self, part: Range<usize>) -> bool {
-        let mapping = self.mapping();
-        let mut states =
-            (part.start..part.end.min(mapping.watermark())).map(|slab| mapping.state(slab));
-        states.any(|state| {
-            !(state.is(SlabKind::Free) || state.is(SlabKind::Hole)) && state.slot() != self.index()
-        })
     }
 
     /// Gives back the blocks of segments that the next section shall not have: all that lie in the overflow.
