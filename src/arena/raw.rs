@@ -46,7 +46,8 @@ impl Shape {
     fn new(layout: Layout, class: u8) -> Self {
         // No arena has blocks of 2^48 bytes.
         let size = (layout.size() as u64) << 16;
-        Shape(size | u64::from(layout.align().trailing_zeros()) << 9 | u64::from(class))
+        let align = u64::from(layout.align().trailing_zeros()) << 9;
+        Shape(in_one_piece(size | align | u64::from(class)))
     }
 
     #[inline(always)]
@@ -76,6 +77,18 @@ impl Shape {
         let other = Self::FILLED | u64::from(Self::SPAN) & !(CLASSES as u64 - 1);
         (self.0 & other == 0).then_some(self.0 as usize % CLASSES)
     }
+}
+
+/// A word of which the compiler does not know the parts. It would store each of them by itself, and a load
+/// of the whole right behind that waits until all have left the store buffer.
+#[inline(always)]
+fn in_one_piece(#[allow(unused_mut)] mut word: u64) -> u64 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inlateout(reg) word, options(pure, nomem, nostack, preserves_flags));
+    }
+    word
 }
 
 #[inline(always)]

@@ -98,8 +98,8 @@ fn fields_lie_where_the_document_says() {
         Doubt as "Doubt" { block, remote_frees }
         ProcessEntry as "ProcessEntry" { claim, namespace }
         Slot as "Slot" {
-            claim, lease, generation, serial, log, done, waits, burying, immediate, permits,
-            segments, inline, reads,
+            permits, segments, inline, claim, lease, generation, serial, log, done, waits, burying,
+            immediate, reads,
         }
         Readers as "Readers" { cells, further }
         PermitCell as "PermitCell" { semaphore, count }

@@ -40,8 +40,18 @@ pub(crate) struct PermitCell {
 }
 
 /// One thread's slot. Written by its thread, or by who recovers it under the lease.
+///
+/// What each section writes lies at the end of the page, and what is hardly used at its begin: there a
+/// user's locks and containers often lie in *their* pages. (A processor takes a load for one of what a
+/// store just before it wrote, if both are at the same place in their pages, and has it wait.)
 #[repr(C, align(4096))]
 pub(crate) struct Slot {
+    /// Permits that the thread holds.
+    pub(crate) permits: [PermitCell; PERMITS],
+    /// Segments that extend the log, in order.
+    pub(crate) segments: [Segment; SEGMENTS],
+    /// The first part of the log.
+    pub(crate) inline: [u8; INLINE_LOG],
     /// Who claimed the slot: process id, start time and namespace in one word; 0 if nobody.
     pub(crate) claim: AtomicU64,
     /// Who recovers the slot, as a lock tag; 0 if nobody.
@@ -62,12 +72,6 @@ pub(crate) struct Slot {
     pub(crate) burying: AtomicU64,
     /// The immediate journal: a code and what it needs, see `journal::immediate`.
     pub(crate) immediate: [AtomicU64; 8],
-    /// Permits that the thread holds.
-    pub(crate) permits: [PermitCell; PERMITS],
-    /// Segments that extend the log, in order.
-    pub(crate) segments: [Segment; SEGMENTS],
-    /// The first part of the log.
-    pub(crate) inline: [u8; INLINE_LOG],
     /// Cells for read locks beyond the first ones.
     pub(crate) reads: [LockWord; FURTHER_READS],
 }
@@ -113,4 +117,6 @@ static_assertions::const_assert!(
     std::mem::offset_of!(Slot, reads) + FURTHER_READS * 8
         <= 4096 - crate::os::life::WORD_FROM_PAGE_END
 );
+// The words in one line of the cache.
+static_assertions::const_assert!(std::mem::offset_of!(Slot, claim).is_multiple_of(64));
 static_assertions::const_assert!(INLINE_LOG.is_multiple_of(8));

@@ -68,35 +68,78 @@ extern "C" fn look_up(address: usize, arena: u32) -> Base {
 #[cfg(target_arch = "x86_64")]
 mod assembly {
     use super::{Base, Located, look_up};
-    use std::arch::asm;
+    use std::arch::{asm, naked_asm};
 
     /// Calls [`look_up`] unless the place is where it was guessed, in the arena that was asked for.
+    ///
+    /// The call keeps general registers: if it did not, whoever uses a container in a loop would have his
+    /// own values in memory, although the call never happens. There they are slow to come back behind a
+    /// lock, which lets no load by that needs a store of before it.
     #[inline(always)]
     pub(super) fn compare_or_call(guess: Located, place: usize, arena: u32) -> Base {
         let (address, seed);
-        // SAFETY: a call by the C convention, whose registers are all declared; what comes before it
-        // changes flags only. It is what the options say, see `look_up`.
+        // SAFETY: a call of a function that changes what is declared here; what comes before it changes
+        // flags and its outputs only. It is what the options say, see `look_up`.
         unsafe {
             asm!(
                 "cmp {within}, {len}",
                 "jae 2f",
-                "cmp {here:e}, esi",
+                "cmp {here:e}, {arena:e}",
                 "je 3f",
-                "2: call {look_up}",
+                "2: mov rax, {place}",
+                "mov edx, {arena:e}",
+                "call {look_up}",
                 "3:",
-                look_up = sym look_up,
+                look_up = sym look_up_and_keep,
                 within = in(reg) place.wrapping_sub(guess.base.addr()),
                 len = in(reg) guess.len,
                 here = in(reg) guess.arena,
-                in("rdi") place,
-                in("rsi") u64::from(arena),
+                place = in(reg) place,
+                arena = in(reg) arena,
                 inlateout("rax") guess.base.addr() => address,
                 inlateout("rdx") guess.seed => seed,
-                clobber_abi("C"),
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
+                out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+                out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
+                out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
+                out("k0") _, out("k1") _, out("k2") _, out("k3") _,
+                out("k4") _, out("k5") _, out("k6") _, out("k7") _,
                 options(pure, readonly),
             );
         }
         Base { address, seed }
+    }
+
+    /// [`look_up`] of what is in `rax` and `edx`; the result is there, too. Keeps all other general
+    /// registers.
+    #[unsafe(naked)]
+    extern "C" fn look_up_and_keep() {
+        naked_asm!(
+            "push rcx",
+            "push rsi",
+            "push rdi",
+            "push r8",
+            "push r9",
+            "push r10",
+            "push r11",
+            // The return address and these make a multiple of 16.
+            "mov rdi, rax",
+            "mov esi, edx",
+            "call {look_up}",
+            "pop r11",
+            "pop r10",
+            "pop r9",
+            "pop r8",
+            "pop rdi",
+            "pop rsi",
+            "pop rcx",
+            "ret",
+            look_up = sym look_up,
+        )
     }
 }
 

@@ -116,6 +116,17 @@ pub(super) struct Body {
     _pages: Wiped,
 }
 
+/// Where in its first page a context begins: neither where the first blocks of slabs lie in theirs, nor
+/// where the slot's page has the words and the log's begin that each section writes. A processor takes a
+/// load for one of what a store just before it wrote, if both are at the same place in their pages, and
+/// has it wait until that store has left for the cache: behind a lock, until everything has.
+const IN_PAGE: usize = 3072;
+
+// What all of them use comes before the magazines.
+static_assertions::const_assert!(
+    IN_PAGE + std::mem::offset_of!(Ctx, magazines) <= std::mem::offset_of!(Slot, claim)
+);
+
 /// How many section numbers a thread takes at once.
 const RESERVED_SERIALS: u64 = 1024;
 
@@ -167,7 +178,7 @@ impl Ctx {
 
     /// Memory for a context: before there is anything that would have to be given back.
     pub(super) fn pages() -> Result<Wiped> {
-        Wiped::map(size_of::<Ctx>())
+        Wiped::map(IN_PAGE + size_of::<Ctx>())
             .map_err(|source| Error::os("map memory for a thread's cache", source))
     }
 
@@ -179,7 +190,7 @@ impl Ctx {
         tag: Tag,
         life: Option<LifeNode>,
     ) -> NonNull<Ctx> {
-        let ctx: *mut Ctx = pages.as_ptr().cast();
+        let ctx: *mut Ctx = pages.as_ptr().wrapping_add(IN_PAGE).cast();
         let slot: *const Slot = mapping.slot(index);
         let body = Box::new(Body {
             index,

@@ -118,6 +118,7 @@ impl Ctx {
     }
 
     /// Whether nothing is open here nor in the thread's other contexts.
+    #[cold]
     #[inline(never)]
     fn is_only_open(&self) -> bool {
         // SAFETY: C1.

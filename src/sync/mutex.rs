@@ -143,16 +143,28 @@ impl<T: Share> Mutex<T> {
         patience: Patience,
         at: &'static Location<'static>,
     ) -> Result<MutexGuard<'_, T>> {
-        if let Some(mut ctx) = Ctx::find_last(self) {
-            // SAFETY: C1: the context of this thread; the reference ends before the guard is used.
-            let own = unsafe { ctx.as_mut() };
-            if own.take_single(&self.header.word, Self::KIND, at) {
-                return self.guard(ctx);
-            }
-        }
         // Not the guard itself: then it would lie in memory on the fast path, too, and be copied.
-        let ctx = unbox(self.lock_slow(patience, at))?;
-        self.guard(ctx)
+        let ctx = match self.take_calm(at) {
+            Some(ctx) => ctx,
+            None => unbox(self.lock_slow(patience, at))?,
+        };
+        Ok(MutexGuard { mutex: self, ctx })
+    }
+
+    /// Takes a lock that is free and in order, where the thread has no other.
+    #[inline(always)]
+    fn take_calm(&self, at: &'static Location<'static>) -> Option<NonNull<Ctx>> {
+        let mut ctx = Ctx::find_last(self)?;
+        // SAFETY: C1: the context of this thread; the reference ends before the guard is used.
+        let own = unsafe { ctx.as_mut() };
+        if !own.take_single(&self.header.word, Self::KIND, at) {
+            return None;
+        }
+        if self.header.poison.load(Relaxed) != 0 {
+            self.give_up(ctx);
+            return None;
+        }
+        Some(ctx)
     }
 
     #[cold]
@@ -165,17 +177,11 @@ impl<T: Share> Mutex<T> {
         let taken = self.take(own, patience, at);
         own.leave();
         taken?;
-        Ok(ctx)
-    }
-
-    /// The guard of the lock, which was taken just now.
-    #[inline(always)]
-    fn guard(&self, ctx: NonNull<Ctx>) -> Result<MutexGuard<'_, T>> {
         if self.header.poison.load(Relaxed) != 0 {
             self.give_up(ctx);
-            return Err(Error::Poisoned);
+            return Err(Error::Poisoned.into());
         }
-        Ok(MutexGuard { mutex: self, ctx })
+        Ok(ctx)
     }
 
     /// Lets go of a lock that is poisoned.
