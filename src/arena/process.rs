@@ -75,7 +75,7 @@ fn claim(
         retire(index)?;
         stored
             .namespace
-            .store(os::process::pid_namespace(), Relaxed);
+            .store(os::incarnation::pid_namespace(), Relaxed);
         stored.claim.store(Claim::mine().0, Release);
         return Ok(index);
     }

@@ -29,6 +29,9 @@ struct Mark {
 }
 
 impl Magazines {
+    /// Where the cells begin.
+    pub(crate) const CELLS_AT: usize = std::mem::offset_of!(Magazines, cells);
+
     /// Gets wiped ones ready for an arena.
     pub(crate) fn set_up(&mut self, mapping: &Mapping) {
         self.largest = mapping.largest_small();

@@ -16,13 +16,15 @@ use crate::{
     mapping::Mapping,
     mutant::{self, Mutant},
     os::{
+        incarnation::{self, Fate, Incarnation, Kind},
         life::LifeNode,
-        process::{self, Fate},
+        process,
     },
 };
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-/// Who claimed something: process id (22 bits), start time (26 bits), namespaces (16 bits).
+/// Who claimed something: process id (22 bits), whether what follows is of its descriptor (1 bit),
+/// incarnation (25 bits), namespaces (16 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Claim(pub(crate) u64);
 
@@ -37,21 +39,35 @@ impl Claim {
         if KNOWN_OF.load(Acquire) == generation {
             return Claim(KNOWN.load(Relaxed));
         }
-        let start = process::own_start_time();
-        let claim = Claim::new(std::process::id(), start, namespaces());
+        let own = Incarnation::own();
+        let claim = Claim::new(std::process::id(), own, namespaces(own.kind));
         KNOWN.store(claim.0, Relaxed);
         KNOWN_OF.store(generation, Release);
         claim
     }
 
-    /// The claim of a process that started at that time, in those namespaces: their lower bits.
-    pub(crate) fn new(pid: u32, start: u64, namespaces: u64) -> Self {
-        Claim(u64::from(pid & 0x3f_ffff) << 42 | (start & 0x3ff_ffff) << 16 | (namespaces & 0xffff))
+    /// The claim of a process of that incarnation, in those namespaces: their lower bits.
+    pub(crate) fn new(pid: u32, incarnation: Incarnation, namespaces: u64) -> Self {
+        let descriptor = u64::from(incarnation.kind == Kind::Descriptor);
+        let number = incarnation.number & 0x1ff_ffff;
+        Claim(
+            u64::from(pid & 0x3f_ffff) << 42
+                | descriptor << 41
+                | number << 16
+                | (namespaces & 0xffff),
+        )
+    }
+
+    fn kind(self) -> Kind {
+        match self.0 >> 41 & 1 {
+            0 => Kind::Start,
+            _ => Kind::Descriptor,
+        }
     }
 
     /// Whether the claim is of a process that this one cannot judge.
     fn is_foreign(self) -> bool {
-        let namespaces = namespaces();
+        let namespaces = namespaces(self.kind());
         namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff
     }
 
@@ -61,21 +77,23 @@ impl Claim {
         if self.is_foreign() {
             return false;
         }
-        let namespaces = namespaces();
-        let pid = (self.0 >> 42) as u32;
-        match process::fate(pid) {
-            Fate::There(start) => Claim::new(pid, start, namespaces) != self,
+        let (pid, kind) = ((self.0 >> 42) as u32, self.kind());
+        match incarnation::fate(pid, kind) {
+            Fate::There(number) => {
+                Claim::new(pid, Incarnation { number, kind }, namespaces(kind)) != self
+            }
             Fate::Gone => true,
             Fate::Unknown => false,
         }
     }
 }
 
-/// A number for the namespaces in which process ids and start times mean something; 0 when unknown.
-fn namespaces() -> u64 {
-    match process::pid_namespace() {
-        0 => 0,
-        pid => pid.wrapping_add(process::time_namespace().wrapping_mul(0x9e37)),
+/// A number for the namespaces in which process ids and incarnations mean something; 0 when unknown.
+fn namespaces(kind: Kind) -> u64 {
+    match (incarnation::pid_namespace(), kind) {
+        (0, _) => 0,
+        (pid, Kind::Descriptor) => pid,
+        (pid, Kind::Start) => pid.wrapping_add(incarnation::time_namespace().wrapping_mul(0x9e37)),
     }
 }
 

@@ -16,6 +16,10 @@ use super::{
         Readers, SEGMENTS, Segment, Slot, Stamp,
     },
 };
+use crate::os::incarnation::{
+    Incarnation,
+    Kind::{Descriptor, Start},
+};
 use std::{collections::BTreeMap, fs, mem::offset_of, path::Path};
 
 const DOCUMENT: &str = include_str!("../../ARCHITECTURE.md");
@@ -135,7 +139,9 @@ fn bits_lie_where_the_document_says() {
         SlabState::new(kind, class as usize, slot as usize, generation as u32).0
     };
     let entry = |kind, len, offset| Entry { kind, len, offset }.encode();
-    let claim = |pid, start, namespace| crate::journal::Claim::new(pid, start, namespace).0;
+    let claim = |pid, kind, number, namespace| {
+        crate::journal::Claim::new(pid, Incarnation { number, kind }, namespace).0
+    };
     let free = SlabKind::Free;
     let bare = entry(EntryKind::Undo, 0, 0);
     let code = [
@@ -187,9 +193,19 @@ fn bits_lie_where_the_document_says() {
             "Stamp.slot",
             bits_of(Stamp::new(all(14) as usize, 0).0, all(14)),
         ),
-        ("Claim.namespace", bits_of(claim(0, 0, all(16)), all(16))),
-        ("Claim.start", bits_of(claim(0, all(26), 0), all(26))),
-        ("Claim.pid", bits_of(claim(all(22) as u32, 0, 0), all(22))),
+        (
+            "Claim.namespace",
+            bits_of(claim(0, Start, 0, all(16)), all(16)),
+        ),
+        (
+            "Claim.number",
+            bits_of(claim(0, Start, all(25), 0), all(25)),
+        ),
+        ("Claim.descriptor", bits_of(claim(0, Descriptor, 0, 0), 1)),
+        (
+            "Claim.pid",
+            bits_of(claim(all(22) as u32, Start, 0, 0), all(22)),
+        ),
         ("marks.FRESH", bits_of(marks::FRESH.into(), 1)),
         ("marks.WHOLE", bits_of(marks::WHOLE.into(), 1)),
         ("marks.CONTROL", bits_of(marks::CONTROL.into(), 1)),

@@ -37,7 +37,7 @@ pub(crate) struct RootEntry {
 /// A process that has handles of roots. Dead when its byte of the file is not locked any more.
 #[repr(C)]
 pub(crate) struct ProcessEntry {
-    /// Process id, start time and namespace in one word; 0 if the entry is free.
+    /// A `Claim`: process id, incarnation and namespace in one word; 0 if the entry is free.
     pub(crate) claim: AtomicU64,
     /// The whole number of the PID namespace.
     pub(crate) namespace: AtomicU64,

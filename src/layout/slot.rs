@@ -52,7 +52,7 @@ pub(crate) struct Slot {
     pub(crate) segments: [Segment; SEGMENTS],
     /// The first part of the log.
     pub(crate) inline: [u8; INLINE_LOG],
-    /// Who claimed the slot: process id, start time and namespace in one word; 0 if nobody.
+    /// Who claimed the slot, a `Claim`: process id, incarnation and namespace in one word; 0 if nobody.
     pub(crate) claim: AtomicU64,
     /// Who recovers the slot, as a lock tag; 0 if nobody.
     pub(crate) lease: AtomicU64,

@@ -159,7 +159,7 @@ pub(crate) enum WipedWord {
     /// What [`super::process::generation`] says.
     Generation,
     /// What this process found out about itself, once; 0 until then.
-    StartTime,
+    Incarnation,
     PidNamespace,
     TimeNamespace,
     /// Locks.

@@ -8,6 +8,7 @@
 //! * [`futex`]: sleeping and waking on words that several processes map;
 //! * [`life`]: the word that the kernel marks when a thread dies;
 //! * [`process`]: who and where this process is;
+//! * [`incarnation`]: which of all that have its number a process is;
 //! * [`exit`]: what runs when a thread or the process ends in order.
 //!
 //! Errors are those of the kernel, as `std::io::Error`; the callers say what was being tried.
@@ -26,6 +27,7 @@ compile_error!(
 pub(crate) mod exit;
 pub(crate) mod file;
 pub(crate) mod futex;
+pub(crate) mod incarnation;
 pub(crate) mod life;
 pub(crate) mod memory;
 pub(crate) mod process;

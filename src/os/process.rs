@@ -1,17 +1,11 @@
-//! Who and where this process is: boot, namespace, times, user, threads, signals, directories.
-//!
-//! Nothing here decides whether somebody is alive; process numbers mean something only together
-//! with a namespace and a start time, and serve as a second opinion.
+//! Who and where this process is: boot, user, threads, signals, directories.
 
 use super::memory::WipedWord;
 use std::{
     env, fs,
     io::{self, Read},
     mem,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt},
-    },
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     ptr,
     sync::atomic::{AtomicU64, Ordering::*},
@@ -44,7 +38,7 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 }
 
 /// What one read gives of a file: all of it, for files of `/proc` that fit.
-fn read_at_once<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+pub(super) fn read_at_once<'b>(path: &str, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     let mut file = fs::File::open(path)?;
     let len = loop {
         match file.read(buffer) {
@@ -74,125 +68,6 @@ pub(crate) fn generation() -> u64 {
         }
         known => known,
     }
-}
-
-/// Inode of the namespace in which this process has its number; 0 when unknown.
-pub(crate) fn pid_namespace() -> u64 {
-    // What a process unshares is its children's.
-    WipedWord::PidNamespace.or_find(|| namespace(PIDFD_GET_PID_NAMESPACE, "pid"))
-}
-
-/// Inode of the namespace by whose clock this process sees when others started; 0 when unknown.
-pub(crate) fn time_namespace() -> u64 {
-    WipedWord::TimeNamespace.or_find(|| namespace(PIDFD_GET_TIME_NAMESPACE, "time"))
-}
-
-/// Requests to a process descriptor (`linux/pidfd.h`, Linux 6.11), which give that of a namespace.
-const PIDFD_GET_PID_NAMESPACE: libc::Ioctl = 0xff05;
-const PIDFD_GET_TIME_NAMESPACE: libc::Ioctl = 0xff07;
-
-/// The way by `/proc` takes ten times as long, in a process that was not looked at before.
-fn namespace(request: libc::Ioctl, kind: &str) -> u64 {
-    namespace_by_descriptor(request)
-        .or_else(|| namespace_by_path(kind))
-        .unwrap_or(0)
-}
-
-fn namespace_by_descriptor(request: libc::Ioctl) -> Option<u64> {
-    let own = rustix::process::pidfd_open(
-        rustix::process::getpid(),
-        rustix::process::PidfdFlags::empty(),
-    );
-    let own = own.ok()?;
-    // SAFETY: these requests take no argument, and give a descriptor or an error.
-    let found = unsafe { libc::ioctl(own.as_raw_fd(), request, 0) };
-    if found < 0 {
-        return None;
-    }
-    // SAFETY: a fresh descriptor, which is nobody else's.
-    let found = unsafe { OwnedFd::from_raw_fd(found) };
-    Some(fs::File::from(found).metadata().ok()?.ino())
-}
-
-fn namespace_by_path(kind: &str) -> Option<u64> {
-    let path = format!("/proc/thread-self/ns/{kind}");
-    fs::metadata(path).ok().map(|namespace| namespace.ino())
-}
-
-/// When this process started, in clock ticks since boot; 0 when unknown.
-pub(crate) fn own_start_time() -> u64 {
-    WipedWord::StartTime.or_find(|| {
-        let mut buffer = [0; 1024];
-        let stat = read_at_once("/proc/self/stat", &mut buffer).ok();
-        stat.and_then(parse_stat).map_or(0, |stat| stat.start)
-    })
-}
-
-/// What can be told of a process of this namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// A process of that number is there, which started so many clock ticks after boot.
-    There(u64),
-    /// None is there, or one of which nothing runs any more and that only waits to be waited for.
-    Gone,
-    /// It cannot be told: `/proc` is not there, hides the process, or is that of another namespace.
-    Unknown,
-}
-
-/// Looks for a process of this namespace.
-pub(crate) fn fate(pid: u32) -> Fate {
-    if !sees_own_namespace() {
-        return Fate::Unknown;
-    }
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok();
-    match stat.as_deref().and_then(parse_stat) {
-        // The first thread of a process may end before the others.
-        Some(stat) if stat.ended && stat.threads <= 1 => Fate::Gone,
-        Some(stat) => Fate::There(stat.start),
-        None if exists(pid) => Fate::Unknown,
-        None => Fate::Gone,
-    }
-}
-
-/// Whether `/proc` numbers processes as this process's namespace does. (In a new namespace it is
-/// still the one of outside, until somebody mounts another.)
-fn sees_own_namespace() -> bool {
-    let own = std::process::id().to_string();
-    fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
-}
-
-/// Whether there is a process, or a zombie, of that number, seen or not.
-fn exists(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().filter(|&pid| pid > 0) else {
-        return false;
-    };
-    // SAFETY: asks only, sends nothing.
-    let asked = unsafe { libc::kill(pid, 0) };
-    asked == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
-}
-
-/// What is of interest in a `stat` line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    /// Whether the first thread has ended.
-    ended: bool,
-    /// Threads that are not cleared away yet, the first one included.
-    threads: u64,
-    start: u64,
-}
-
-/// Fields 3, 20 and 22 of a `stat` line. The name in field 2 may hold spaces, parentheses and any byte.
-fn parse_stat(stat: &[u8]) -> Option<Stat> {
-    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let after_name = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    // The first field after the name is number 3.
-    let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?;
-    Some(Stat {
-        ended: matches!(state, "Z" | "X" | "x"),
-        threads: fields.nth(20 - 4)?.parse().ok()?,
-        start: fields.nth(22 - 21)?.parse().ok()?,
-    })
 }
 
 /// The user whose rights this process acts with.
@@ -346,7 +221,7 @@ fn refusal(path: &Path, kind: io::ErrorKind, why: &str) -> io::Error {
 mod tests {
     use std::{
         os::unix::fs::{PermissionsExt, symlink},
-        process::{Command, id},
+        process::id,
     };
 
     use super::*;
@@ -369,65 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_is_that_of_this_process() {
-        let seen = fs::metadata("/proc/self/ns/pid").unwrap().ino();
-        assert_eq!(pid_namespace(), seen);
-    }
-
-    #[test]
-    fn start_times_tell_processes_apart() {
-        let mine = own_start_time();
-        assert_eq!(fate(id()), Fate::There(mine));
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        let mut child = Command::new("sleep").arg("10").spawn().unwrap();
-        assert!(matches!(fate(child.id()), Fate::There(later) if later > mine));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(fate(child.id()), Fate::Gone);
-        assert_eq!(fate(0), Fate::Gone);
-        assert!(exists(1) && !exists(0) && !exists(u32::MAX));
-    }
-
-    #[test]
-    fn a_zombie_is_gone() {
-        let mut child = Command::new("true").spawn().unwrap();
-        super::super::testing::eventually("it has ended", || fate(child.id()) == Fate::Gone);
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_process_lives_without_its_first_thread() {
-        let child = super::super::testing::Child::fork(|| {
-            std::thread::spawn(|| super::super::testing::sleep_for_ever());
-            // SAFETY: ends this thread only, at once.
-            unsafe { libc::syscall(libc::SYS_exit, 0) };
-        });
-        let stat = || parse_stat(&fs::read(format!("/proc/{}/stat", child.pid)).unwrap()).unwrap();
-        super::super::testing::eventually("its first thread has ended", || stat().ended);
-        assert_eq!(stat().threads, 2);
-        assert_eq!(fate(child.pid as u32), Fate::There(stat().start));
-        child.kill();
-    }
-
-    #[test]
-    fn names_with_parentheses_do_not_confuse() {
-        let fields: Vec<String> = (4..30).map(|field| field.to_string()).collect();
-        let stat = format!("12 (a) b (\u{fe} S 1 2) Z {}", fields.join(" "));
-        let expected = Stat {
-            ended: true,
-            threads: 20,
-            start: 22,
-        };
-        assert_eq!(parse_stat(stat.as_bytes()), Some(expected));
-        assert_eq!(parse_stat(b"12 (a) R 1"), None);
-        assert_eq!(parse_stat(b""), None);
-    }
-
-    #[test]
     fn a_thread_has_its_own_number() {
         let other = std::thread::spawn(thread_id).join().unwrap();
         assert_ne!(thread_id(), other);
-        assert!(matches!(fate(thread_id()), Fate::There(_)));
     }
 
     fn blocked(signal: i32) -> bool {

@@ -87,8 +87,8 @@ pub(crate) struct Ctx {
     body: *mut Body,
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
-    pub(super) magazines: Magazines,
     pub(super) reads: Reads,
+    pub(super) magazines: Magazines,
 }
 
 /// Locks of a section for which room is there from the beginning: a signal handler that takes one
@@ -120,11 +120,12 @@ pub(super) struct Body {
 /// where the slot's page has the words and the log's begin that each section writes. A processor takes a
 /// load for one of what a store just before it wrote, if both are at the same place in their pages, and
 /// has it wait until that store has left for the cache: behind a lock, until everything has.
-const IN_PAGE: usize = 3072;
+const IN_PAGE: usize = 2560;
 
-// What all of them use comes before the magazines.
+// All of it but the magazines' cells.
 static_assertions::const_assert!(
-    IN_PAGE + std::mem::offset_of!(Ctx, magazines) <= std::mem::offset_of!(Slot, claim)
+    IN_PAGE + std::mem::offset_of!(Ctx, magazines) + Magazines::CELLS_AT
+        <= std::mem::offset_of!(Slot, claim)
 );
 
 /// How many section numbers a thread takes at once.

@@ -70,6 +70,14 @@ impl Ctx {
         (here.base == mapping.base()).then_some(ctx)
     }
 
+    /// The calling thread's context of the arena that containers know by `arena`, but only if it is the one
+    /// used last.
+    #[inline(always)]
+    pub(crate) fn last_in(arena: u32) -> Option<NonNull<Ctx>> {
+        let (here, ctx) = Here::current();
+        (here.arena == arena && here.len != 0).then_some(ctx)
+    }
+
     /// The base of the arena in which a container lies, if it is the one that the container's memory
     /// is in, and the one the thread is at.
     ///

@@ -62,6 +62,16 @@ impl Writer {
     /// The thread's open section in the arena that containers know by `arena`, if it has one.
     #[inline]
     pub(crate) fn open_in(arena: u32) -> Option<Self> {
+        match Ctx::last_in(arena) {
+            // SAFETY: C1; the reference ends with this statement.
+            Some(ctx) if unsafe { ctx.as_ref() }.in_section() => Some(Writer { ctx }),
+            _ => Self::open_in_any(arena),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_in_any(arena: u32) -> Option<Self> {
         Ctx::all()
             .find(|ctx| {
                 // SAFETY: C1.

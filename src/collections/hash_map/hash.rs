@@ -68,25 +68,26 @@ impl ArenaHasher {
         let high = (self.pending >> 64) as u64 ^ self.multiplier;
         folded_product(low, high)
     }
+}
 
-    /// `rapidhash` with secrets of this arena: with known ones, collisions could be made that hold
-    /// for every seed.
-    #[inline(always)]
-    fn fold_bytes(&mut self, bytes: &[u8]) {
-        let secrets = RapidSecrets {
-            seed: self.folded,
-            secrets: DEFAULT_RAPID_SECRETS
-                .secrets
-                .map(|secret| secret ^ self.multiplier),
-        };
-        // Without the final mixing: `finish` does that.
-        self.folded = rapidhash_v3_inline::<false, false, false>(bytes, &secrets);
-    }
+/// `rapidhash` with secrets of an arena: with known ones, collisions could be made that hold for every
+/// seed.
+#[inline(always)]
+fn hash_bytes(folded: u64, multiplier: u64, bytes: &[u8]) -> u64 {
+    let secrets = RapidSecrets {
+        seed: folded,
+        secrets: DEFAULT_RAPID_SECRETS
+            .secrets
+            .map(|secret| secret ^ multiplier),
+    };
+    // Without the final mixing: `finish` does that.
+    rapidhash_v3_inline::<false, false, false>(bytes, &secrets)
+}
 
-    #[inline(never)]
-    fn fold_long(&mut self, bytes: &[u8]) {
-        self.fold_bytes(bytes);
-    }
+/// Takes no hasher: one whose address was given away would have to lie in memory, of short keys, too.
+#[inline(never)]
+fn hash_long(folded: u64, multiplier: u64, bytes: &[u8]) -> u64 {
+    hash_bytes(folded, multiplier, bytes)
 }
 
 /// The two halves of a product of 128 bits, one over the other.
@@ -108,11 +109,11 @@ impl Hasher for ArenaHasher {
         if self.bits != 0 {
             self.fold();
         }
-        if bytes.len() <= 16 {
-            self.fold_bytes(bytes);
+        self.folded = if bytes.len() <= 16 {
+            hash_bytes(self.folded, self.multiplier, bytes)
         } else {
-            self.fold_long(bytes);
-        }
+            hash_long(self.folded, self.multiplier, bytes)
+        };
     }
 
     #[inline(always)]
