@@ -26,7 +26,11 @@ mod bytes;
 mod check;
 mod print;
 
-use std::{any::TypeId, collections::HashMap};
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, HashMap},
+    mem::{Discriminant, discriminant},
+};
 
 use super::{Builtin, Field, Kind, Node, Primitive, Role, Share, TypeRef, Variant, node};
 
@@ -288,6 +292,24 @@ impl Type {
         }
     }
 
+    /// What is seen of it at first sight: two types that differ in this are not the same.
+    fn traits(&self) -> (u64, u32, Discriminant<Shape>, &str, Option<Builtin>) {
+        let (name, which) = match &self.shape {
+            Shape::Struct { name, .. } | Shape::Enum { name, .. } | Shape::Opaque { name } => {
+                (name.as_str(), None)
+            }
+            Shape::Builtin { which, .. } => ("", Some(*which)),
+            _ => ("", None),
+        };
+        (
+            self.size,
+            self.align,
+            discriminant(&self.shape),
+            name,
+            which,
+        )
+    }
+
     /// The same with its references exchanged.
     fn with_references(&self, mut exchange: impl FnMut(TypeIndex) -> TypeIndex) -> Type {
         let mut exchanged = self.clone();
@@ -305,7 +327,7 @@ fn collect(root: Node) -> Vec<Type> {
 
 fn collect_nodes(root: Node) -> (Vec<Type>, Vec<Node>) {
     let mut nodes = vec![root];
-    let mut known = HashMap::from([(root.id, 0)]);
+    let mut known = BTreeMap::from([(root.id, 0)]);
     let mut types = Vec::new();
     while let Some(node) = nodes.get(types.len()).copied() {
         types.push(describe(node, &mut |of: TypeRef| {
@@ -319,7 +341,7 @@ fn collect_nodes(root: Node) -> (Vec<Type>, Vec<Node>) {
 fn index_of(
     node: Node,
     nodes: &mut Vec<Node>,
-    known: &mut HashMap<TypeId, TypeIndex>,
+    known: &mut BTreeMap<TypeId, TypeIndex>,
 ) -> TypeIndex {
     *known.entry(node.id).or_insert_with(|| {
         nodes.push(node);
@@ -416,13 +438,31 @@ fn without_paths(name: &str) -> String {
     out
 }
 
+/// So many types are compared each with each.
+const FEW: usize = 32;
+
+/// Whether no two of the types are alike, whatever they refer to.
+fn all_differ(types: &[Type]) -> bool {
+    let rest = |at: usize| &types[at + 1..];
+    let mut pairs = types
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| rest(at).iter().map(move |other| (one, other)));
+    pairs.all(|(one, other)| one.traits() != other.traits())
+}
+
 /// Exchanges each reference for that of the first type which cannot be told apart from the one it
 /// refers to.
 ///
 /// Types are sorted into classes, at first one for all. In each round two types stay in one class
 /// if they are equal with their references exchanged for classes. Rounds only split classes, so
 /// when their number stays the same, they are final.
+///
+/// In most types all parts differ at first sight, so that there is nothing to exchange.
 fn merge(types: Vec<Type>) -> Vec<Type> {
+    if types.len() <= FEW && all_differ(&types) {
+        return types;
+    }
     let mut classes = vec![0; types.len()];
     let mut count = 1;
     loop {
@@ -466,6 +506,9 @@ fn number(mut types: Vec<Type>) -> Vec<Type> {
                     .map(|r| *r),
             );
         }
+    }
+    if order.iter().copied().eq(0..index(types.len())) {
+        return types;
     }
     order
         .iter()

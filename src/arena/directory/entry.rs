@@ -8,6 +8,7 @@ use crate::{
     share::Schema,
 };
 use std::{
+    alloc::Layout,
     slice,
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
 };
@@ -112,16 +113,20 @@ impl<'m> Entry<'m> {
         let bytes = self.schema_bytes().ok_or("its schema leads nowhere")?;
         let schema = crate::share::decode(bytes)?;
         let root = schema.root();
-        if root.size != self.fixed.size
-            || self
-                .mapping
-                .address(self.value(), root.size as usize)
-                .is_none()
-            || !self.value().is_multiple_of(u64::from(root.align.max(1)))
-        {
+        let layout = Layout::from_size_align(root.size as usize, root.align.max(1) as usize);
+        let layout = layout.map_err(|_| "its type is larger than any arena")?;
+        self.check_value(layout)?;
+        Ok(schema)
+    }
+
+    /// That the value, which is to be laid out like this, lies in the arena.
+    pub(super) fn check_value(&self, layout: Layout) -> Result<(), String> {
+        let inside = self.mapping.address(self.value(), layout.size()).is_some();
+        let aligned = self.value().is_multiple_of(layout.align() as u64);
+        if layout.size() as u64 != self.fixed.size || !inside || !aligned {
             return Err("its value does not lie in the arena".into());
         }
-        Ok(schema)
+        Ok(())
     }
 
     pub(super) fn cell(&self, process: usize) -> Option<&'m AtomicU32> {

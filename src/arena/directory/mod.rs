@@ -26,7 +26,7 @@ use crate::{
 };
 use create::create;
 use entry::{LONGEST_NAME, bucket, entries};
-use std::{mem::offset_of, sync::atomic::Ordering::*};
+use std::{alloc::Layout, mem::offset_of, sync::atomic::Ordering::*};
 
 /// A process has no more handles of a root than this: they are counted in 32 bits, and a count that
 /// went round would free what has handles.
@@ -78,15 +78,11 @@ fn check_name(name: &str) -> Result {
 
 /// Whether the entry's type is `T`.
 fn check_type<T: Share>(entry: &Entry<'_>, name: &str) -> Result {
+    let damaged = |why| Error::damaged(format!("the root {name:?}: {why}"));
     if entry.schema_bytes() == Some(encode::<T>().as_slice()) {
-        entry
-            .schema()
-            .map_err(|why| Error::damaged(format!("the root {name:?}: {why}")))?;
-        return Ok(());
+        return entry.check_value(Layout::new::<T>()).map_err(damaged);
     }
-    let found = entry
-        .schema()
-        .map_err(|why| Error::damaged(format!("the root {name:?}: {why}")))?;
+    let found = entry.schema().map_err(damaged)?;
     Err(Error::TypeMismatch {
         name: name.to_owned(),
         expected: format!("{:#}", Schema::of::<T>()),
