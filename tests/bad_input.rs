@@ -426,17 +426,28 @@ fn copies() {
     assert!(copied.check().is_ok(), "{}", copied.check());
 }
 
+/// Written in another boot, or on another tmpfs.
 #[test]
-fn another_boot() {
-    let scratch = Scratch::new("boot");
-    let path = scratch.arena("arena");
-    patch(&path, 72, &[7; 16]);
-    let arena = open(&path).unwrap();
-    assert_eq!(
-        *arena.find::<Mutex<u64>>("root").unwrap().lock().unwrap(),
-        42
-    );
-    assert_eq!(arena.stats().slots_attached, 1);
+fn another_life() {
+    let scratch = Scratch::new("life");
+    for (name, life) in [
+        ("boot", [7; 16]),
+        (
+            "tmpfs",
+            [7, 0].map(|byte| [byte; 8]).concat().try_into().unwrap(),
+        ),
+    ] {
+        let path = scratch.arena(name);
+        let before = fs::read(&path).unwrap()[72..88].to_vec();
+        patch(&path, 72, &life);
+        let arena = open(&path).unwrap();
+        assert_eq!(
+            *arena.find::<Mutex<u64>>("root").unwrap().lock().unwrap(),
+            42
+        );
+        assert_eq!(arena.stats().slots_attached, 1);
+        assert_eq!(fs::read(&path).unwrap()[72..88], before, "{name}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Killed anywhere before that, the kernel drops the file; nobody ever sees half an arena, and
 //! nobody waits for a creator.
 
-use super::{Arena, Options, open};
+use super::{Arena, Options, life::Life, open};
 use crate::{
     error::{Error, Result},
     layout::{
@@ -176,14 +176,6 @@ fn geometry_that_fits(options: &Options, file: &File) -> Result<Geometry> {
     }
 }
 
-/// The boot that this process runs in, as the header stores it.
-pub(super) fn boot_words() -> Result<[u64; 2]> {
-    let id = os::process::boot_id().map_err(|source| Error::os("read the boot id", source))?;
-    let (a, b) = id.split_at(8);
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    Ok([word(a), word(b)])
-}
-
 /// Writes a fresh arena's header; everything else of it is zero.
 ///
 /// # Safety
@@ -193,8 +185,7 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
     let mut random = [0u8; 16];
     os::process::random(&mut random).map_err(|source| Error::os("draw random bytes", source))?;
     let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
-    let boot = boot_words()?;
-    let identity = file.map(identity).transpose()?;
+    let life = Life::of(file)?;
     let header = Header {
         magic: MAGIC,
         version: FORMAT_VERSION,
@@ -209,9 +200,9 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
         maximum: geometry.maximum,
         slab_shift: geometry.slab_shift,
         slots: geometry.slots as u32,
-        boot_id: boot.map(AtomicU64::new),
-        device: AtomicU64::new(identity.map_or(0, |identity| identity.dev)),
-        inode: AtomicU64::new(identity.map_or(0, |identity| identity.ino)),
+        life: life.words.map(AtomicU64::new),
+        device: AtomicU64::new(life.file.dev),
+        inode: AtomicU64::new(life.file.ino),
         committed: AtomicU64::new(0),
         watermark: AtomicU64::new(0),
         freed: AtomicU64::new(0),

@@ -4,6 +4,7 @@ mod check;
 mod create;
 mod directory;
 mod handle;
+mod life;
 mod normal;
 mod open;
 mod options;

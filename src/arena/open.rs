@@ -1,9 +1,6 @@
 //! Opening an arena: nothing in the file is trusted before it was checked.
 
-use super::{
-    Arena, Options,
-    create::{self, boot_words},
-};
+use super::{Arena, Options, create, life};
 use crate::{
     error::{Error, Result},
     journal,
@@ -12,7 +9,6 @@ use crate::{
     os::{
         self,
         file::{Hold, Identity},
-        life,
     },
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -24,8 +20,6 @@ use std::{
     sync::atomic::Ordering::*,
 };
 
-/// The byte of the file that is locked while somebody looks whether all slots are of another time.
-const REBIRTH_BYTE: u64 = 1 << 62;
 /// The byte on which each reader of an arena that it cannot write has a shared lock.
 const READERS_BYTE: u64 = (1 << 62) + 1;
 
@@ -131,10 +125,10 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     // SAFETY: the header was checked, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
     if options.leave_the_dead {
-        mark_as_killed(&mapping);
+        life::mark_as_killed(&mapping);
         return Ok(Arena::from_mapping(register(mapping)?));
     }
-    mark_all_dead(&mapping);
+    life::mark_all_dead(&mapping);
     let mapping = register(mapping)?;
     let arena = Arena::from_mapping(mapping.clone());
     journal::recover_all(&mapping)?;
@@ -347,72 +341,8 @@ pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) 
     freed.map(|()| true)
 }
 
-/// Recovers what the dead left behind; all are dead if the arena is of another boot or is a copy.
+/// Recovers what the dead left behind; all are dead if the arena is of another life or is a copy.
 fn bury_the_dead(mapping: &Mapping, identity: Identity) -> Result {
-    if !is_same_life(mapping, identity)? {
-        begin_new_life(mapping, identity)?;
-    }
+    life::begin_unless_same(mapping, identity)?;
     journal::recover_all(mapping)
-}
-
-/// Whether the life words in the arena speak of this boot, and of this very file.
-fn is_same_life(mapping: &Mapping, identity: Identity) -> Result<bool> {
-    let header = mapping.header();
-    let boot = boot_words()?;
-    Ok(header.device.load(Acquire) == identity.dev
-        && header.inode.load(Acquire) == identity.ino
-        && header.boot_id[0].load(Acquire) == boot[0]
-        && header.boot_id[1].load(Acquire) == boot[1])
-}
-
-/// Marks every slot as dead, and says last that this was done. Killed in between, the next opener
-/// does it again; nobody attaches before, since each opener comes by here.
-fn begin_new_life(mapping: &Mapping, identity: Identity) -> Result {
-    let Backing::File { locks, .. } = &mapping.backing else {
-        return Ok(());
-    };
-    let os = |source| Error::os("lock the arena's file", source);
-    let locks = locks.of_this_process().map_err(os)?;
-    os::file::lock_byte(locks, REBIRTH_BYTE, Hold::Exclusive).map_err(os)?;
-    let done = (|| {
-        if is_same_life(mapping, identity)? {
-            return Ok(());
-        }
-        mark_all_dead(mapping);
-        let header = mapping.header();
-        let boot = boot_words()?;
-        header.device.store(identity.dev, Release);
-        header.boot_id[0].store(boot[0], Release);
-        header.boot_id[1].store(boot[1], Release);
-        header.inode.store(identity.ino, Release);
-        Ok(())
-    })();
-    os::file::unlock_byte(locks, REBIRTH_BYTE).map_err(os)?;
-    done
-}
-
-/// Marks every thread as dead as the kernel would, recoverers too: what they held is still theirs.
-fn mark_as_killed(mapping: &Mapping) {
-    for slot in 0..mapping.geometry().slots {
-        let claimed = mapping.slot(slot).claim.load(Relaxed) != 0;
-        if claimed || mapping.life(slot).load(Relaxed) != 0 {
-            mapping.life(slot).store(life::OWNER_DIED, Release);
-        }
-        mapping.process_entry(slot).claim.store(0, Relaxed);
-    }
-}
-
-fn mark_all_dead(mapping: &Mapping) {
-    let reserved = journal::reserved_slots(mapping);
-    for slot in 0..mapping.geometry().slots {
-        let stored = mapping.slot(slot);
-        stored.lease.store(0, Relaxed);
-        if slot < reserved {
-            mapping.life(slot).store(0, Relaxed);
-            stored.claim.store(0, Relaxed);
-        } else if stored.claim.load(Relaxed) != 0 || mapping.life(slot).load(Relaxed) != 0 {
-            mapping.life(slot).store(life::OWNER_DIED, Release);
-        }
-        mapping.process_entry(slot).claim.store(0, Relaxed);
-    }
 }

@@ -39,8 +39,8 @@ pub(crate) struct Header {
     pub(crate) slab_shift: u32,
     /// Slots for threads.
     pub(crate) slots: u32,
-    /// The boot in which the life words mean something.
-    pub(crate) boot_id: [AtomicU64; 2],
+    /// The boot or the tmpfs in which the life words mean something.
+    pub(crate) life: [AtomicU64; 2],
     /// The file in which the life words mean something.
     pub(crate) device: AtomicU64,
     pub(crate) inode: AtomicU64,
@@ -85,7 +85,7 @@ pub(crate) const FINGERPRINT: u64 = {
     use super::*;
     let mut hash = mix(0xcbf2_9ce4_8422_2325, OVERFLOW_SEGMENTS);
     shape! { hash;
-        Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, boot_id,
+        Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, life,
             device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }
         Slot { claim, lease, generation, serial, log, done, waits, immediate, permits, segments, inline,
             reads }

@@ -41,6 +41,9 @@ use rustix::{
 
 use super::process;
 
+/// `f_type` of tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
 // ---------------------------------------------------------------------------------------------
 // Opening
 // ---------------------------------------------------------------------------------------------
@@ -59,6 +62,21 @@ impl Identity {
             ino: metadata.ino(),
         }
     }
+}
+
+/// What the kernel numbered a tmpfs by when it was mounted, if the file is on one: no other has the number,
+/// in this boot or another. `None` for other file systems, and before Linux 5.13.
+pub(crate) fn tmpfs_number(file: &File) -> io::Result<Option<u64>> {
+    if !is_tmpfs(&rustix::fs::fstatfs(file)?) {
+        return Ok(None);
+    }
+    let number = rustix::fs::fstatvfs(file)?.f_fsid;
+    Ok((number != 0).then_some(number))
+}
+
+/// Whether it is what is known of a tmpfs.
+pub(super) fn is_tmpfs(system: &rustix::fs::StatFs) -> bool {
+    u64::try_from(system.f_type) == Ok(TMPFS_MAGIC)
 }
 
 /// The identity of an open file.

@@ -11,9 +11,6 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::*},
 };
 
-/// `f_type` of tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
-
 /// Identifies this boot of the machine.
 pub(crate) fn boot_id() -> io::Result<[u8; 16]> {
     let mut buffer = [0; 64];
@@ -164,7 +161,7 @@ fn is_usable_base(base: &Path) -> bool {
 }
 
 pub(super) fn is_tmpfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|fs| u64::try_from(fs.f_type) == Ok(TMPFS_MAGIC))
+    rustix::fs::statfs(path).is_ok_and(|system| super::file::is_tmpfs(&system))
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {

@@ -385,3 +385,20 @@ fn only_the_child_inherits() {
     let lost = Command::new("cat").arg(&path).output().unwrap();
     assert!(!lost.status.success());
 }
+
+#[test]
+fn a_tmpfs_has_a_number_of_its_own() {
+    let [shared, other] = scratches();
+    let number = |file: &File| tmpfs_number(file).unwrap();
+    let in_it = |scratch: &Scratch, name| File::create(scratch.path(name)).unwrap();
+    let first = number(&in_it(&shared, "first"));
+    assert_eq!(number(&in_it(&shared, "second")), first);
+    let memory = memfd("sharena-test").unwrap();
+    // Since Linux 5.13.
+    if first.is_some() {
+        assert_ne!(number(&memory), first);
+    }
+    if !process::is_tmpfs(&other.0) {
+        assert_eq!(number(&in_it(&other, "first")), None);
+    }
+}
