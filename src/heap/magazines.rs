@@ -29,8 +29,9 @@ struct Mark {
 }
 
 impl Magazines {
-    /// Where the cells begin.
+    /// Where the cells begin, and bytes of those of one magazine.
     pub(crate) const CELLS_AT: usize = std::mem::offset_of!(Magazines, cells);
+    pub(crate) const BYTES: usize = CELLS * size_of::<u64>();
 
     /// Gets wiped ones ready for an arena.
     pub(crate) fn set_up(&mut self, mapping: &Mapping) {

@@ -88,6 +88,7 @@ pub(crate) struct Ctx {
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) reads: Reads,
+    _apart: [u64; 77],
     pub(super) magazines: Magazines,
 }
 
@@ -116,17 +117,24 @@ pub(super) struct Body {
     _pages: Wiped,
 }
 
-/// Where in its first page a context begins: neither where the first blocks of slabs lie in theirs, nor
-/// where the slot's page has the words and the log's begin that each section writes. A processor takes a
-/// load for one of what a store just before it wrote, if both are at the same place in their pages, and
-/// has it wait until that store has left for the cache: behind a lock, until everything has.
-const IN_PAGE: usize = 2560;
+/// Where in its first page a context begins.
+///
+/// A processor takes a load for one of what a store just before it wrote, if both are at the same place in
+/// their pages, and has it wait until that store has left for the cache: behind a lock, until everything
+/// has. So a context lies neither where the first blocks of slabs lie in their pages, nor where the slot's
+/// page has the words and the log's begin, which each section writes.
+const IN_PAGE: usize = 2176;
 
-// All of it but the magazines' cells.
+// The magazines' marks end where those words begin.
 static_assertions::const_assert!(
-    IN_PAGE + std::mem::offset_of!(Ctx, magazines) + Magazines::CELLS_AT
-        <= std::mem::offset_of!(Slot, claim)
+    IN_PAGE + CELLS_AT <= std::mem::offset_of!(Slot, claim)
+        && std::mem::offset_of!(Slot, inline) + 512 < IN_PAGE
 );
+
+/// Cells that are written again and again are those near half of a magazine, where it is after it was filled
+/// or emptied. Two pages have four magazines: what sections ask for is at the place of cells 48 to 77.
+const CELLS_AT: usize = std::mem::offset_of!(Ctx, magazines) + Magazines::CELLS_AT;
+static_assertions::const_assert_eq!((Magazines::BYTES - CELLS_AT) / size_of::<u64>(), 48);
 
 /// How many section numbers a thread takes at once.
 const RESERVED_SERIALS: u64 = 1024;

@@ -1,0 +1,189 @@
+//! Counts the instructions of sharena's hottest operations, and the loads among them that wait for a
+//! store. It fails where there are more of them than `instructions.txt` says: times differ from run to
+//! run, counts do not.
+//!
+//! `cargo run --release -p sharena-bench --no-default-features --bin instructions [-- --update]`
+//!
+//! Valgrind runs this program again for each operation: callgrind counts the instructions inside
+//! [`counted`](operations::counted), and lackey lists what they load and store.
+
+mod operations;
+mod waits;
+
+use operations::OPERATIONS;
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+use waits::Waits;
+
+/// How often each operation is done where its instructions are counted, and where its loads are looked at.
+const TIMES: u64 = 20_000;
+const TIMES_TRACED: u64 = 500;
+
+/// The counts are kept here, and may rise by so much: instructions as a ratio, loads by this number.
+const FILE: &str = "instructions.txt";
+const TOLERANCE: f64 = 1.03;
+const WAITS_TOLERANCE: f64 = 0.2;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => compare(),
+        ["--update"] => update(),
+        ["--count", name] => operations::run(name, TIMES),
+        ["--trace", name] => operations::run(name, TIMES_TRACED),
+        _ => Err("usage: instructions [--update]".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is counted of one operation.
+#[derive(Clone, Copy)]
+struct Counts {
+    instructions: f64,
+    waits: Waits,
+}
+
+impl Counts {
+    fn now(name: &str) -> Result<Counts> {
+        Ok(Counts {
+            instructions: count(name)?,
+            waits: waits::look(name, TIMES_TRACED)?,
+        })
+    }
+
+    /// What there is more of than before.
+    fn more_than(&self, before: &Counts) -> Option<&'static str> {
+        let waits = |of: &Counts| of.waits.for_part + of.waits.for_place;
+        if self.instructions > before.instructions * TOLERANCE {
+            return Some("more instructions");
+        }
+        (waits(self) > waits(before) + WAITS_TOLERANCE).then_some("more loads that wait")
+    }
+
+    fn parse(line: &str) -> Option<(&str, Counts)> {
+        let mut fields = line.trim().splitn(4, "  ").map(str::trim);
+        let mut number = || fields.next()?.parse().ok();
+        let counts = Counts {
+            instructions: number()?,
+            waits: Waits {
+                for_part: number()?,
+                for_place: number()?,
+            },
+        };
+        Some((fields.next()?, counts))
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Waits {
+            for_part,
+            for_place,
+        } = self.waits;
+        write!(
+            f,
+            "{:7.1}  {for_part:.1}  {for_place:.1}",
+            self.instructions
+        )
+    }
+}
+
+/// Counts everything, and says what became more.
+fn compare() -> Result {
+    let path = file();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("could not read {}: {error}", path.display()))?;
+    let before = parse(&text)?;
+    let mut risen = Vec::new();
+    for (name, _) in OPERATIONS {
+        let now = Counts::now(name)?;
+        let Some(before) = before.get(name) else {
+            return Err(format!("{FILE} does not know {name:?}: run with --update").into());
+        };
+        let verdict = match now.more_than(before) {
+            Some(what) => what,
+            None if before.more_than(&now).is_some() => "less: run with --update",
+            None => "",
+        };
+        println!("{now}  was {before}  {name}  {verdict}");
+        risen.extend(now.more_than(before).map(|what| format!("{name}: {what}")));
+    }
+    if risen.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} ({}; {FILE} was made by {})",
+        risen.join("; "),
+        compiler()?,
+        text.lines()
+            .nth(2)
+            .unwrap_or_default()
+            .trim_start_matches("# "),
+    )
+    .into())
+}
+
+/// Counts everything, and keeps the counts.
+fn update() -> Result {
+    let mut text = format!(
+        "# Of each operation: its instructions, as callgrind counts them; its loads that wait for a part of\n\
+         # what they load, and for a store to the same place of a page: see src/bin/instructions.\n\
+         # {}\n",
+        compiler()?
+    );
+    for (name, _) in OPERATIONS {
+        writeln!(text, "{}  {name}", Counts::now(name)?)?;
+    }
+    print!("{text}");
+    Ok(std::fs::write(file(), text)?)
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE)
+}
+
+fn parse(text: &str) -> Result<BTreeMap<&str, Counts>> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let parse = |line| Counts::parse(line).ok_or_else(|| format!("{FILE}: not counts: {line}"));
+    Ok(lines.map(parse).collect::<std::result::Result<_, _>>()?)
+}
+
+/// Counts differ between compilers too.
+fn compiler() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Instructions of one operation: by this program in callgrind.
+fn count(name: &str) -> Result<f64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--collect-atstart=no", "--toggle-collect=counted"])
+        .arg(std::env::current_exe()?)
+        .args(["--count", name])
+        .output()
+        .map_err(|error| format!("could not start valgrind: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| {
+        let (_, count) = line.split_once("Collected :")?;
+        count.trim().parse::<u64>().ok()
+    });
+    match collected {
+        Some(collected) if output.status.success() => Ok(collected as f64 / TIMES as f64),
+        _ => Err(format!("callgrind did not count {name:?}:\n{said}").into()),
+    }
+}
