@@ -396,7 +396,11 @@ fn forbid(calls: &[libc::c_long]) -> bool {
 fn older_kernels() {
     let scratch = Scratch::new("older");
     in_a_child(|| {
-        if !forbid(&[libc::SYS_membarrier, libc::SYS_futex_waitv]) {
+        if !forbid(&[
+            libc::SYS_membarrier,
+            libc::SYS_futex_waitv,
+            libc::SYS_pidfd_open,
+        ]) {
             return Err(Error::Missing {
                 path: scratch.0.clone(),
             });

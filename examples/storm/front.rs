@@ -1,7 +1,6 @@
 //! The arena's file as anybody sees who maps it: what the format says, without the library.
-//!
-//! The offsets are those of ARCHITECTURE.md.
 
+use crate::format::field;
 use memmap2::{MmapOptions, MmapRaw};
 use std::{
     fs::File,
@@ -10,27 +9,22 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
 };
 
-const COMMITTED: u64 = 104;
-const WATERMARK: u64 = 112;
-const SLOTS_HIGH: u64 = 136;
-const DOUBT: u64 = 64;
-const READERS: u64 = 64;
-const PROCESS_ENTRY: u64 = 16;
-/// Where the log begins in a slot.
-pub(crate) const INLINE_LOG: u64 = 1504;
 pub(crate) const LIFE_FROM_PAGE_END: u64 = 8;
 /// Bits of a life word: the thread died, the number of the thread.
 const DIED: u32 = 1 << 30;
 const THREAD: u32 = DIED - 1;
 
-/// The words of a slot, by their offsets.
+/// Words of a slot.
 #[derive(Clone, Copy)]
 pub(crate) enum Word {
-    Claim = 0,
-    Lease = 8,
-    Generation = 16,
-    Log = 32,
+    Claim,
+    Lease,
+    Generation,
+    Log,
 }
+
+/// Their names, in that order.
+const WORDS: [&str; 4] = ["Slot.claim", "Slot.lease", "Slot.generation", "Slot.log"];
 
 /// A mapping of an arena's file, made by hand.
 pub(crate) struct Front {
@@ -45,6 +39,11 @@ pub(crate) struct Front {
     pub(crate) processes_at: u64,
     pub(crate) doubts_at: u64,
     pub(crate) readers_at: u64,
+    /// Where the words are in a slot.
+    words: [u64; 4],
+    slots_high: u64,
+    committed: u64,
+    watermark: u64,
 }
 
 impl Front {
@@ -52,14 +51,17 @@ impl Front {
         let file = File::options().read(true).write(true).open(path)?;
         let header = MmapOptions::new().len(4096).map_raw(&file)?;
         // SAFETY: the header is there before the file has a name, and these words never change.
-        let word = |at: usize| unsafe { header.as_ptr().add(at).cast::<u32>().read() };
-        let maximum = u64::from(word(56)) | u64::from(word(60)) << 32;
-        let (page, shift, slots) = (word(20).into(), u64::from(word(64)), u64::from(word(68)));
+        let half = |at: u64| unsafe { header.as_ptr().add(at as usize).cast::<u32>().read() };
+        let word = |name| u64::from(half(field(name).start));
+        let maximum = field("Header.maximum").start;
+        let maximum = u64::from(half(maximum)) | u64::from(half(maximum + 4)) << 32;
+        let (page, shift) = (word("Header.page_size"), word("Header.slab_shift"));
+        let slots = word("Header.slots");
         let up = |at: u64| at.next_multiple_of(page);
         let doubts_at = page;
-        let readers_at = doubts_at + slots * DOUBT;
-        let processes_at = readers_at + slots * READERS;
-        let slots_at = up(processes_at + slots * PROCESS_ENTRY);
+        let readers_at = doubts_at + slots * field("Doubt").end;
+        let processes_at = readers_at + slots * field("Readers").end;
+        let slots_at = up(processes_at + slots * field("ProcessEntry").end);
         let states_at = slots_at + slots * page;
         let slabs = maximum >> shift;
         let overflow = slabs.div_ceil(4) + slabs + slots * slabs.div_ceil(1 << 12);
@@ -79,6 +81,10 @@ impl Front {
             processes_at,
             doubts_at,
             readers_at,
+            words: WORDS.map(|name| field(name).start),
+            slots_high: field("Header.slots_high").start,
+            committed: field("Header.committed").start,
+            watermark: field("Header.watermark").start,
         })
     }
 
@@ -95,21 +101,22 @@ impl Front {
     }
 
     pub(crate) fn slot(&self, slot: u64, word: Word) -> u64 {
-        self.word(self.slot_at(slot) + word as u64).load(SeqCst)
+        let at = self.slot_at(slot) + self.words[word as usize];
+        self.word(at).load(SeqCst)
     }
 
     /// One more than the highest slot that was ever claimed.
     pub(crate) fn slots_high(&self) -> u64 {
-        (self.word(SLOTS_HIGH).load(SeqCst) & 0xffff_ffff).clamp(1, self.slots)
+        (self.word(self.slots_high).load(SeqCst) & 0xffff_ffff).clamp(1, self.slots)
     }
 
     /// Slabs that have memory behind them.
     pub(crate) fn committed(&self) -> u64 {
-        self.word(COMMITTED).load(SeqCst)
+        self.word(self.committed).load(SeqCst)
     }
 
     pub(crate) fn watermark(&self) -> u64 {
-        self.word(WATERMARK).load(SeqCst)
+        self.word(self.watermark).load(SeqCst)
     }
 
     /// Bytes from what is kept of one slab to what is kept of the next.

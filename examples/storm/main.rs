@@ -16,6 +16,7 @@
 //!   tables, see `scribble.rs`.
 
 mod crowd;
+mod format;
 mod front;
 mod scribble;
 mod scribbled;

@@ -10,12 +10,14 @@
 use crate::{
     Random,
     crowd::Process,
-    front::{Front, INLINE_LOG, LIFE_FROM_PAGE_END},
+    format::field,
+    front::{Front, LIFE_FROM_PAGE_END},
     scribbled::{self, Beats},
 };
 use sharena::{Arena, Result};
 use std::{
     fmt,
+    ops::Range,
     process::ExitCode,
     sync::atomic::Ordering::*,
     time::{Duration, Instant},
@@ -250,19 +252,20 @@ impl Scribbler {
         let slots = self.front.slots_high().min(self.front.slots);
         let slot = self.below(slots);
         let page = self.front.slot_at(slot);
+        let words = field("Slot.claim").start..field("Slot.burying").end;
         let within = match self.below(12) {
-            0..4 => self.below(8) * 8,
-            4 => 64 + self.below(8) * 8,
-            5 => 128 + self.below(64) * 8,
-            6 => 640 + self.below(108) * 8,
+            0..4 => self.word_in(words),
+            4 => self.word_in(field("Slot.immediate")),
+            5 => self.word_in(field("Slot.permits")),
+            6 => self.word_in(field("Slot.segments")),
             7..9 => {
-                let within = self.below(60) * 8;
-                return self.write_entry(page + INLINE_LOG + within);
+                let within = field("Slot.inline").start + self.below(60) * 8;
+                return self.write_entry(page + within);
             }
-            9 => INLINE_LOG + self.below(308) * 8,
+            9 => self.word_in(field("Slot.inline")),
             _ => self.front.page - LIFE_FROM_PAGE_END,
         };
-        let is_claim = within == 0;
+        let is_claim = within == field("Slot.claim").start;
         let is_life = within == self.front.page - LIFE_FROM_PAGE_END;
         if is_claim && self.overwrites_lives || is_life && !self.overwrites_lives {
             return;
@@ -270,6 +273,11 @@ impl Scribbler {
         let old = self.front.word(page + within).load(SeqCst);
         let value = self.value(old);
         self.store(page + within, value);
+    }
+
+    /// The place of any word of a field.
+    fn word_in(&mut self, field: Range<u64>) -> u64 {
+        field.start + self.below((field.end - field.start) / 8) * 8
     }
 
     /// What looks like an entry of a journal.

@@ -3,7 +3,7 @@
 //! Killed anywhere before that, the kernel drops the file; nobody ever sees half an arena, and
 //! nobody waits for a creator.
 
-use super::{Arena, Options, life::Life, open};
+use super::{Arena, Options, life, open};
 use crate::{
     error::{Error, Result},
     layout::{
@@ -185,7 +185,8 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
     let mut random = [0u8; 16];
     os::process::random(&mut random).map_err(|source| Error::os("draw random bytes", source))?;
     let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
-    let life = Life::of(file)?;
+    let life = file.map_or(Ok([0; 2]), life::words_of)?;
+    let identity = file.map(identity).transpose()?;
     let header = Header {
         magic: MAGIC,
         version: FORMAT_VERSION,
@@ -200,9 +201,9 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
         maximum: geometry.maximum,
         slab_shift: geometry.slab_shift,
         slots: geometry.slots as u32,
-        life: life.words.map(AtomicU64::new),
-        device: AtomicU64::new(life.file.dev),
-        inode: AtomicU64::new(life.file.ino),
+        life: life.map(AtomicU64::new),
+        device: AtomicU64::new(identity.map_or(0, |identity| identity.dev)),
+        inode: AtomicU64::new(identity.map_or(0, |identity| identity.ino)),
         committed: AtomicU64::new(0),
         watermark: AtomicU64::new(0),
         freed: AtomicU64::new(0),

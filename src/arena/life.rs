@@ -5,7 +5,6 @@
 //! its own when it is mounted: that is quick to ask for. Elsewhere, and before Linux 5.13, it is the boot
 //! that counts.
 
-use super::create::identity;
 use crate::{
     error::{Error, Result},
     journal,
@@ -21,30 +20,12 @@ use std::{fs::File, sync::atomic::Ordering::*};
 /// The byte of the file that is locked while somebody looks whether all slots are of another time.
 const REBIRTH_BYTE: u64 = 1 << 62;
 
-/// The life of a file, as the header stores it.
-pub(super) struct Life {
-    /// A tmpfs's number and 0, or the boot's id, whose second word is never 0 (it has the bits of a UUID's
-    /// variant).
-    pub(super) words: [u64; 2],
-    pub(super) file: Identity,
-}
-
-impl Life {
-    /// The life that begins now in an arena in that file, or in memory.
-    pub(super) fn of(file: Option<&File>) -> Result<Life> {
-        let Some(file) = file else {
-            return Ok(Life {
-                words: [0; 2],
-                file: Identity { dev: 0, ino: 0 },
-            });
-        };
-        Ok(Life {
-            words: match tmpfs_words(file)? {
-                Some(words) => words,
-                None => boot_words()?,
-            },
-            file: identity(file)?,
-        })
+/// The life that begins now in an arena in that file, as the header stores it: a tmpfs's number and 0, or
+/// the boot's id, whose second word is never 0 (it has the bits of a UUID's variant).
+pub(super) fn words_of(file: &File) -> Result<[u64; 2]> {
+    match tmpfs_words(file)? {
+        Some(words) => Ok(words),
+        None => boot_words(),
     }
 }
 
@@ -94,12 +75,12 @@ pub(super) fn begin_unless_same(mapping: &Mapping, identity: Identity) -> Result
         if is_same(mapping, file, identity)? {
             return Ok(());
         }
-        let life = Life::of(Some(file))?;
+        let words = words_of(file)?;
         mark_all_dead(mapping);
         let header = mapping.header();
         header.device.store(identity.dev, Release);
-        header.life[0].store(life.words[0], Release);
-        header.life[1].store(life.words[1], Release);
+        header.life[0].store(words[0], Release);
+        header.life[1].store(words[1], Release);
         header.inode.store(identity.ino, Release);
         Ok(())
     })();
@@ -130,5 +111,43 @@ pub(super) fn mark_all_dead(mapping: &Mapping) {
             mapping.life(slot).store(life::OWNER_DIED, Release);
         }
         mapping.process_entry(slot).claim.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Arena;
+
+    /// By what was stored, and not by what this process would store: those that live are not taken for dead
+    /// by who can tell better.
+    #[test]
+    fn a_life_is_told_by_what_it_began_with() {
+        let arena = Arena::options().max_size(1 << 20).anonymous().unwrap();
+        let mapping = arena.mapping();
+        let Backing::File { file, identity, .. } = &mapping.backing else {
+            unreachable!("it is in a file");
+        };
+        let header = mapping.header();
+        let same = |words: [u64; 2]| {
+            header.life[0].store(words[0], Relaxed);
+            header.life[1].store(words[1], Relaxed);
+            is_same(mapping, file, *identity).unwrap()
+        };
+        let (stored, boot) = (words_of(file).unwrap(), boot_words().unwrap());
+        assert!(same(boot));
+        assert!(!same([boot[0] ^ 1, boot[1]]));
+        // What a kill may leave of the change from one to the other.
+        assert!(!same([boot[0], 0]));
+        if let Some(words) = tmpfs_words(file).unwrap() {
+            assert_eq!(stored, words);
+            assert!(!same([words[0] ^ 1, 0]));
+            assert!(!same([words[0], boot[1]]));
+        }
+        assert!(same(stored));
+        let inode = header.inode.fetch_add(1, Relaxed);
+        assert!(!same(stored));
+        header.inode.store(inode, Relaxed);
+        assert!(same(stored));
     }
 }

@@ -40,6 +40,10 @@ impl Claim {
             return Claim(KNOWN.load(Relaxed));
         }
         let own = Incarnation::own();
+        if own.number == 0 {
+            // Nobody judges it. Perhaps it is known the next time.
+            return Claim::new(std::process::id(), own, 0);
+        }
         let claim = Claim::new(std::process::id(), own, namespaces(own.kind));
         KNOWN.store(claim.0, Relaxed);
         KNOWN_OF.store(generation, Release);
@@ -67,8 +71,8 @@ impl Claim {
 
     /// Whether the claim is of a process that this one cannot judge.
     fn is_foreign(self) -> bool {
-        let namespaces = namespaces(self.kind());
-        namespaces == 0 || self.0 & 0xffff != namespaces & 0xffff
+        let theirs = self.0 & 0xffff;
+        theirs == 0 || theirs != namespaces(self.kind())
     }
 
     /// Whether the process that made this claim is certainly gone. One in another namespace cannot
@@ -88,13 +92,15 @@ impl Claim {
     }
 }
 
-/// A number for the namespaces in which process ids and incarnations mean something; 0 when unknown.
+/// A number of 16 bits for the namespaces in which process ids and incarnations mean something; 0 when
+/// unknown.
 fn namespaces(kind: Kind) -> u64 {
-    match (incarnation::pid_namespace(), kind) {
-        (0, _) => 0,
+    let number = match (incarnation::pid_namespace(), kind) {
+        (0, _) => return 0,
         (pid, Kind::Descriptor) => pid,
         (pid, Kind::Start) => pid.wrapping_add(incarnation::time_namespace().wrapping_mul(0x9e37)),
-    }
+    };
+    (number & 0xffff).max(1)
 }
 
 /// Slots that only recoverers use: when all others are dead, one of them can still recover.
@@ -291,6 +297,32 @@ pub(crate) fn next_generation(generation: &AtomicU64) {
 mod tests {
     use super::*;
     use crate::{Arena, os::life::OWNER_DIED};
+
+    #[test]
+    fn claims_are_judged_by_what_they_were_made_of() {
+        let (pid, own) = (std::process::id(), Incarnation::own());
+        let start = match incarnation::fate(pid, Kind::Start) {
+            Fate::There(number) => Incarnation {
+                number,
+                kind: Kind::Start,
+            },
+            fate => panic!("{fate:?}"),
+        };
+        for known in [own, start] {
+            let claim = |number, namespaces| {
+                let kind = known.kind;
+                Claim::new(pid, Incarnation { number, kind }, namespaces)
+            };
+            let here = namespaces(known.kind);
+            assert_ne!(here, 0);
+            assert!(!claim(known.number, here).is_gone());
+            assert!(claim(known.number + 1, here).is_gone());
+            assert!(!claim(known.number + 1, here ^ 1).is_gone());
+            // Nobody knows, it least of all.
+            assert!(!claim(0, 0).is_gone());
+        }
+        assert!(!Claim::mine().is_gone() && !Claim::mine().is_foreign());
+    }
 
     /// Somebody had the slot, and died, since it was found free.
     #[test]

@@ -46,10 +46,10 @@ pub(crate) struct PermitCell {
 /// store just before it wrote, if both are at the same place in their pages, and has it wait.)
 #[repr(C, align(4096))]
 pub(crate) struct Slot {
-    /// Permits that the thread holds.
-    pub(crate) permits: [PermitCell; PERMITS],
     /// Segments that extend the log, in order.
     pub(crate) segments: [Segment; SEGMENTS],
+    /// Permits that the thread holds.
+    pub(crate) permits: [PermitCell; PERMITS],
     /// The first part of the log.
     pub(crate) inline: [u8; INLINE_LOG],
     /// Who claimed the slot, a `Claim`: process id, incarnation and namespace in one word; 0 if nobody.

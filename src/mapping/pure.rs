@@ -73,13 +73,14 @@ mod assembly {
     /// Calls [`look_up`] unless the place is where it was guessed, in the arena that was asked for.
     ///
     /// The call keeps general registers: if it did not, whoever uses a container in a loop would have his
-    /// own values in memory, although the call never happens. There they are slow to come back behind a
-    /// lock, which lets no load by that needs a store of before it.
+    /// own values in memory, although the call never happens. Behind a lock's instruction no load gets what
+    /// was stored before it until all stores have left.
     #[inline(always)]
     pub(super) fn compare_or_call(guess: Located, place: usize, arena: u32) -> Base {
         let (address, seed);
-        // SAFETY: a call of a function that changes what is declared here; what comes before it changes
-        // flags and its outputs only. It is what the options say, see `look_up`.
+        // SAFETY: a call of a function that changes no more than what is declared here (and neither tiles
+        // nor the registers of the x87); what comes before it changes flags and its outputs only. It is
+        // what the options say, see `look_up`.
         unsafe {
             asm!(
                 "cmp {within}, {len}",
@@ -96,8 +97,10 @@ mod assembly {
                 here = in(reg) guess.arena,
                 place = in(reg) place,
                 arena = in(reg) arena,
-                inlateout("rax") guess.base.addr() => address,
-                inlateout("rdx") guess.seed => seed,
+                inout("rax") guess.base.addr() => address,
+                inout("rdx") guess.seed => seed,
+                // A linker's stub may use it.
+                out("r11") _,
                 out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
                 out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                 out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,

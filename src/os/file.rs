@@ -42,7 +42,7 @@ use rustix::{
 use super::process;
 
 /// `f_type` of tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+pub(super) const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 // ---------------------------------------------------------------------------------------------
 // Opening
@@ -64,19 +64,23 @@ impl Identity {
     }
 }
 
-/// What the kernel numbered a tmpfs by when it was mounted, if the file is on one: no other has the number,
-/// in this boot or another. `None` for other file systems, and before Linux 5.13.
+/// What the kernel numbered a tmpfs by when it was mounted, if the file is on one: 64 bits at random, so no
+/// other has the number, in this boot or another. `None` for other file systems, and before Linux 5.13.
 pub(crate) fn tmpfs_number(file: &File) -> io::Result<Option<u64>> {
-    if !is_tmpfs(&rustix::fs::fstatfs(file)?) {
-        return Ok(None);
+    const { assert!(size_of::<libc::fsid_t>() == 8) };
+    // SAFETY: plain numbers, which the kernel fills.
+    let mut system: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: an open file, and a place for what is known of its file system.
+    while unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut system) } != 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
-    let number = rustix::fs::fstatvfs(file)?.f_fsid;
-    Ok((number != 0).then_some(number))
-}
-
-/// Whether it is what is known of a tmpfs.
-pub(super) fn is_tmpfs(system: &rustix::fs::StatFs) -> bool {
-    u64::try_from(system.f_type) == Ok(TMPFS_MAGIC)
+    // SAFETY: eight bytes of plain numbers, which the C library does not name.
+    let number = unsafe { (&raw const system.f_fsid).cast::<u64>().read_unaligned() };
+    let tmpfs = u64::try_from(system.f_type) == Ok(TMPFS_MAGIC);
+    Ok((tmpfs && number != 0).then_some(number))
 }
 
 /// The identity of an open file.

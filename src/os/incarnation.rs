@@ -2,11 +2,12 @@
 //!
 //! Linux numbers processes anew when it has come to the end, and in each PID namespace by itself. What
 //! tells one from another is the inode of its descriptor, from Linux 6.11 on: counted up for each
-//! process, and never again in this boot. Before, and where descriptors are forbidden, it is the time at
+//! task, and never again in this boot. Before, and where descriptors are forbidden, it is the time at
 //! which the process started, which `/proc` tells: that takes ten times as long, in a process that was
 //! not looked at before.
 //!
-//! Nothing here decides whether somebody is alive: it serves as a second opinion.
+//! It serves as a second opinion: it is asked only where the kernel's mark of a death is missing, and then
+//! it decides. So what is not certain counts as there.
 
 use super::memory::WipedWord;
 use super::process::read_at_once;

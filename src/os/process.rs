@@ -1,6 +1,6 @@
 //! Who and where this process is: boot, user, threads, signals, directories.
 
-use super::memory::WipedWord;
+use super::{file::TMPFS_MAGIC, memory::WipedWord};
 use std::{
     env, fs,
     io::{self, Read},
@@ -161,7 +161,7 @@ fn is_usable_base(base: &Path) -> bool {
 }
 
 pub(super) fn is_tmpfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|system| super::file::is_tmpfs(&system))
+    rustix::fs::statfs(path).is_ok_and(|system| u64::try_from(system.f_type) == Ok(TMPFS_MAGIC))
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {

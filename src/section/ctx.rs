@@ -88,6 +88,7 @@ pub(crate) struct Ctx {
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) reads: Reads,
+    /// Moves the cells of the magazines apart from what sections ask for: see [`IN_PAGE`].
     _apart: [u64; 77],
     pub(super) magazines: Magazines,
 }
@@ -125,14 +126,16 @@ pub(super) struct Body {
 /// page has the words and the log's begin, which each section writes.
 const IN_PAGE: usize = 2176;
 
-// The magazines' marks end where those words begin.
+// The magazines' marks end where the slot's words begin.
+static_assertions::const_assert!(IN_PAGE.is_multiple_of(align_of::<Ctx>()));
 static_assertions::const_assert!(
     IN_PAGE + CELLS_AT <= std::mem::offset_of!(Slot, claim)
         && std::mem::offset_of!(Slot, inline) + 512 < IN_PAGE
 );
 
 /// Cells that are written again and again are those near half of a magazine, where it is after it was filled
-/// or emptied. Two pages have four magazines: what sections ask for is at the place of cells 48 to 77.
+/// or emptied: of blocks of which a slab has 255 or more, cells 127 and 128. Two pages have four magazines: what
+/// sections ask for is at the place of cells 48 to 77.
 const CELLS_AT: usize = std::mem::offset_of!(Ctx, magazines) + Magazines::CELLS_AT;
 static_assertions::const_assert_eq!((Magazines::BYTES - CELLS_AT) / size_of::<u64>(), 48);
 
@@ -214,8 +217,8 @@ impl Ctx {
             mapping,
             _pages: pages,
         });
-        // SAFETY: fresh zeroed pages of the right size, aligned to a page; all zeroes is a valid
-        // `Ctx`, and only this thread knows of it.
+        // SAFETY: fresh zeroed pages with room for it behind `IN_PAGE`, which is aligned for it; all zeroes
+        // is a valid `Ctx`, and only this thread knows of it.
         let this = unsafe { &mut *ctx };
         this.here.0.base = body.mapping.base();
         this.tag = tag.0;

@@ -117,7 +117,8 @@ impl Ctx {
         self.held().any(|held| held.word == word && held.in_panic)
     }
 
-    /// Whether nothing is open here nor in the thread's other contexts.
+    /// Whether nothing is open here nor in the thread's other contexts. Cold, although who uses two arenas
+    /// comes by here: it must not cost the others registers.
     #[cold]
     #[inline(never)]
     fn is_only_open(&self) -> bool {

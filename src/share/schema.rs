@@ -452,17 +452,18 @@ fn all_differ(types: &[Type]) -> bool {
 }
 
 /// Exchanges each reference for that of the first type which cannot be told apart from the one it
-/// refers to.
-///
-/// Types are sorted into classes, at first one for all. In each round two types stay in one class
-/// if they are equal with their references exchanged for classes. Rounds only split classes, so
-/// when their number stays the same, they are final.
-///
-/// In most types all parts differ at first sight, so that there is nothing to exchange.
+/// refers to. In most types all parts differ at first sight, so that there is nothing to exchange.
 fn merge(types: Vec<Type>) -> Vec<Type> {
     if types.len() <= FEW && all_differ(&types) {
         return types;
     }
+    merge_by_classes(&types)
+}
+
+/// Types are sorted into classes, at first one for all. In each round two types stay in one class
+/// if they are equal with their references exchanged for classes. Rounds only split classes, so
+/// when their number stays the same, they are final.
+fn merge_by_classes(types: &[Type]) -> Vec<Type> {
     let mut classes = vec![0; types.len()];
     let mut count = 1;
     loop {

@@ -114,7 +114,7 @@ impl<'m> Entry<'m> {
         let schema = crate::share::decode(bytes)?;
         let root = schema.root();
         let layout = Layout::from_size_align(root.size as usize, root.align.max(1) as usize);
-        let layout = layout.map_err(|_| "its type is larger than any arena")?;
+        let layout = layout.map_err(|_| "its type has no layout")?;
         self.check_value(layout)?;
         Ok(schema)
     }

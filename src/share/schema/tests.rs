@@ -114,6 +114,24 @@ fn print<T: Share>() -> std::string::String {
     Schema::of::<T>().to_string()
 }
 
+/// Types that differ at first sight are left as they are: that is what comparing them gives, too.
+#[test]
+fn the_short_way_gives_the_same() {
+    fn check<T: Share>() {
+        let types = collect(node::<T>());
+        assert_eq!(merge(types.clone()), merge_by_classes(&types));
+    }
+    check::<u8>();
+    check::<[[i16; 3]; 2]>();
+    check::<Mutex<Map<u64, Order>>>();
+    check::<Mutex<List<List<Text>>>>();
+    check::<Tree<List<Text>>>();
+    check::<Tree<Tree<u64>>>();
+    check::<Outside>();
+    check::<Signed>();
+    check::<[List<Outside>; 4]>();
+}
+
 #[test]
 fn types_print_as_in_rust() {
     assert_eq!(print::<u8>(), "u8");

@@ -2,8 +2,8 @@
 
 use sharena::{
     Arena, RelPtr, Share,
-    collections::{HashMap, Vec as SharedVec},
-    sync::{Mutex, RwLock},
+    collections::{HashMap, String as SharedString, Vec as SharedVec},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     alloc::Layout,
@@ -14,19 +14,25 @@ use std::{
 /// Does the operation so many times, within [`counted`].
 pub(crate) type Operation = fn(&Arena) -> sharena::Result<()>;
 
-pub(crate) const OPERATIONS: [(&str, Operation); 13] = [
+pub(crate) const OPERATIONS: [(&str, Operation); 16] = [
     ("alloc and free 64 B", reserved_pair),
     ("alloc, publish and free 64 B", published_pair),
     ("alloc, link, free the old one, commit", linked_pair),
+    ("free what another thread allocated", remote_free),
     ("lock and unlock", lock_and_read),
     ("lock, write and unlock", lock_and_write),
     ("lock to read and unlock", read_and_unlock),
     ("lock to read, two at a time", read_two),
     ("lock to write, write and unlock", write_and_unlock),
+    ("take a permit and give it back", permit),
     ("push to a vector", push),
     ("find in a map", map_get),
     ("find in a map what is not there", map_miss),
     ("remove from and insert into a map", map_replace),
+    (
+        "remove a string from a map and insert it",
+        map_replace_string,
+    ),
     ("lock, insert into a map, unlock", map_insert_locked),
 ];
 
@@ -102,6 +108,22 @@ fn linked_pair(arena: &Arena) -> sharena::Result<()> {
     })
 }
 
+fn remote_free(arena: &Arena) -> sharena::Result<()> {
+    let count = 2 * times() as usize;
+    let allocate = || -> sharena::Result<Vec<_>> {
+        let blocks = (0..count).map(|_| arena.alloc(BLOCK)?.into_raw());
+        blocks.collect()
+    };
+    let blocks = std::thread::scope(|scope| scope.spawn(allocate).join());
+    let blocks = blocks.expect("it does not panic")?;
+    let mut blocks = blocks.into_iter();
+    repeat(|_| {
+        let block = blocks.next().expect("one for each");
+        // SAFETY: just allocated, and used by nobody.
+        unsafe { arena.dealloc(block) }
+    })
+}
+
 fn lock_and_read(arena: &Arena) -> sharena::Result<()> {
     let number = arena.root::<Mutex<u64>>("number")?;
     repeat(|_| {
@@ -142,6 +164,14 @@ fn write_and_unlock(arena: &Arena) -> sharena::Result<()> {
         *number.write()? += 1;
         Ok(())
     })
+}
+
+fn permit(arena: &Arena) -> sharena::Result<()> {
+    let permits = arena.root_with("permits", |permits: &mut Semaphore| {
+        *permits = Semaphore::new(2);
+        Ok(())
+    })?;
+    repeat(|_| permits.acquire().map(drop))
 }
 
 fn push(arena: &Arena) -> sharena::Result<()> {
@@ -193,6 +223,22 @@ fn map_replace(arena: &Arena) -> sharena::Result<()> {
     repeat(|number| {
         map.remove(&key(number));
         map.insert(key(number), number).map(drop)
+    })
+}
+
+fn map_replace_string(arena: &Arena) -> sharena::Result<()> {
+    let map = arena.root::<Mutex<HashMap<SharedString, u64>>>("strings")?;
+    let keys: Vec<String> = (0..times()).map(|n| format!("{:016x}", key(n))).collect();
+    let mut map = map.lock()?;
+    for key in &keys {
+        map.insert(key.as_str(), 0)?;
+    }
+    map.commit()?;
+    repeat(|number| {
+        let key = keys[number as usize].as_str();
+        map.remove(key);
+        map.insert(key, number)?;
+        map.commit()
     })
 }
 

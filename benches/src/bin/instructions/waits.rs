@@ -34,7 +34,7 @@ const BUFFER: usize = 40;
 /// A place is marked in the list of loads and stores by so many stores of two bytes.
 const MARK: usize = 16;
 /// What is so near belongs to the same area.
-const NEAR: u64 = 16 << 20;
+const NEAR: u64 = 4 << 20;
 
 /// Marks the begin, or the end, of what is to be looked at: by stores to the program, to the heap and to
 /// the stack.
