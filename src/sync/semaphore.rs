@@ -2,7 +2,7 @@
 
 use super::wait::{Internal, Patience, Taker};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Rare, Result, unbox},
     journal::{self, Depth, Immediate},
     layout::{PERMITS, PermitCell, SemaphoreHeader, Tag},
     mapping::Mapping,
@@ -79,6 +79,7 @@ impl Semaphore {
     /// [`Error::InSection`] inside [`Arena::section`](crate::Arena::section) while it holds locks
     /// whose guards have gone, and under a mutex in whose value there are semaphores or locks (a
     /// permit that comes back must find the semaphore where it was); [`Error::TooManyPermits`]; and those of attaching to the arena.
+    #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>> {
         self.acquire_with(Patience::Endless)
     }
@@ -88,6 +89,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`Error::WouldBlock`]; otherwise as [`acquire`](Semaphore::acquire).
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>> {
         self.acquire_with(Patience::None)
     }
@@ -149,11 +151,23 @@ impl Semaphore {
         self.header.available.load(Acquire)
     }
 
+    #[inline(always)]
     fn acquire_with(&self, patience: Patience) -> Result<Permit<'_>> {
+        // Not the permit itself: it would be put together in memory, and copied.
+        let ctx = unbox(self.take_with(patience))?;
+        Ok(Permit {
+            semaphore: self,
+            ctx,
+            not_send: PhantomData,
+        })
+    }
+
+    #[inline(never)]
+    fn take_with(&self, patience: Patience) -> Rare<NonNull<Ctx>> {
         let mut ctx = attached(self)?;
         // SAFETY: C1; the reference ends with the statement.
         if unsafe { ctx.as_ref() }.may_move_locks() {
-            return Err(Error::InSection);
+            return Err(Error::InSection.into());
         }
         loop {
             // SAFETY: C1; the reference ends with the round.
@@ -163,15 +177,11 @@ impl Semaphore {
             let (retains, recoverer) = (own.retains(), own.tag());
             own.leave();
             if taken? {
-                return Ok(Permit {
-                    semaphore: self,
-                    ctx,
-                    not_send: PhantomData,
-                });
+                return Ok(ctx);
             }
             let sleep = patience.next_sleep()?;
             if retains {
-                return Err(Error::InSection);
+                return Err(Error::InSection.into());
             }
             // SAFETY: C1.
             let mapping = unsafe { ctx.as_ref() }.mapping();
