@@ -17,6 +17,8 @@ use std::{
     fmt::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 use waits::Waits;
 
@@ -116,8 +118,7 @@ fn compare() -> Result {
         .map_err(|error| format!("could not read {}: {error}", path.display()))?;
     let before = parse(&text)?;
     let mut risen = Vec::new();
-    for (name, _) in OPERATIONS {
-        let now = Counts::now(name)?;
+    for (name, now) in count_all()? {
         let Some(before) = before.get(name) else {
             return Err(format!("{FILE} does not know {name:?}: run with --update").into());
         };
@@ -152,11 +153,39 @@ fn update() -> Result {
          # {}\n",
         compiler()?
     );
-    for (name, _) in OPERATIONS {
-        writeln!(text, "{}  {name}", Counts::now(name)?)?;
+    for (name, now) in count_all()? {
+        writeln!(text, "{now}  {name}")?;
     }
     print!("{text}");
     Ok(std::fs::write(file(), text)?)
+}
+
+/// Counts all operations, as many at a time as there are processors: valgrind has its own idea of time.
+fn count_all() -> Result<Vec<(&'static str, Counts)>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut counted = Vec::new();
+        while let Some((name, _)) = OPERATIONS.get(next.fetch_add(1, Relaxed)) {
+            let counts = Counts::now(name).map_err(|error| error.to_string());
+            counted.push((*name, counts));
+        }
+        counted
+    };
+    let workers = thread::available_parallelism()?.get();
+    let mut counted = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let counted = workers.into_iter().map(|worker| worker.join());
+        counted
+            .map(|done| done.expect("it does not panic"))
+            .collect::<Vec<_>>()
+            .concat()
+    });
+    let place = |name: &str| OPERATIONS.iter().position(|(known, _)| *known == name);
+    counted.sort_by_key(|(name, _)| place(name));
+    counted
+        .into_iter()
+        .map(|(name, counts)| Ok((name, counts?)))
+        .collect()
 }
 
 fn file() -> PathBuf {
