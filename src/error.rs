@@ -25,12 +25,12 @@ pub(crate) fn unbox<T>(result: Rare<T>) -> Result<T> {
 
 /// An [`Error`] in one word.
 ///
-/// Those that carry nothing are not allocated: signal handlers get them, and may have interrupted
+/// Those that carry nothing of their own are not allocated: signal handlers get them, and may have interrupted
 /// the allocator.
 pub(crate) struct Boxed(NonNull<Error>);
 
-/// All errors that carry nothing.
-static PLAIN: [Error; 15] = [
+/// All errors that carry nothing, or always the same.
+static PLAIN: [Error; 16] = [
     Error::Endianness,
     Error::NotInArena,
     Error::ReadOnly,
@@ -46,7 +46,13 @@ static PLAIN: [Error; 15] = [
     Error::InTransaction,
     Error::NoSection,
     Error::Reentered,
+    Error::TooManyPermits {
+        limit: MOST_PERMITS,
+    },
 ];
+
+/// What there is to say of permits: `layout::PERMITS`.
+pub(crate) const MOST_PERMITS: usize = 32;
 
 impl Boxed {
     fn is_plain(&self) -> bool {

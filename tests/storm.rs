@@ -58,5 +58,8 @@ fn recoverers_are_killed() {
 
 #[test]
 fn scribbled_over() {
-    storm("--kills 100 --scribble");
+    let last = storm("--kills 100 --scribble");
+    let words = last.split_once(" scribbled over by ").map(|(_, rest)| rest);
+    let words: Option<u64> = words.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    assert!(words.is_some_and(|words| words > 1000), "{last}");
 }

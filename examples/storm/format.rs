@@ -1,5 +1,5 @@
-//! The bytes of an arena, as ARCHITECTURE.md has them: its tables are read here, so that nothing is
-//! aimed at where something was once.
+//! Where fields lie in an arena, as ARCHITECTURE.md has it: its tables are read here, so that nothing is
+//! aimed at where a field was once. (The bits within words stand where they are used.)
 
 use std::{collections::HashMap, ops::Range, sync::LazyLock};
 

@@ -102,6 +102,10 @@ fn round(name: &str, workers: usize, random: &mut Random, outcome: &mut Outcome)
             outcome.kills += 1;
         }
     }
+    if let Some(status) = scribbler.ended() {
+        let what = format!("the scribbler ended with status {status:#x} (seed {seed})");
+        return Err(what.into());
+    }
     scribbler.kill();
     crowd.clear();
     outcome.operations += beats.operations();
@@ -290,9 +294,12 @@ impl Scribbler {
     fn write_doubt_or_process(&mut self) {
         let slot = self.below(self.front.slots);
         let at = match self.below(3) {
-            0 => self.front.doubts_at + slot * 64 + self.below(2) * 8,
+            0 => self.front.doubts_at + slot * field("Doubt").end + self.below(2) * 8,
             1 => return self.write_cell(slot),
-            _ => self.front.processes_at + slot * 16 + self.below(2) * 8,
+            _ => {
+                let entry = slot * field("ProcessEntry").end + self.below(2) * 8;
+                self.front.processes_at + entry
+            }
         };
         let value = self.value(self.front.word(at).load(SeqCst));
         self.store(at, value);
@@ -300,7 +307,10 @@ impl Scribbler {
 
     /// Somebody reads something, or does no more.
     fn write_cell(&mut self, slot: u64) {
-        let at = self.front.readers_at + slot * 64 + self.below(8) * 8;
+        let at = match self.below(4) {
+            0 => self.front.slot_at(slot) + self.word_in(field("Slot.reads")),
+            _ => self.front.readers_at + slot * field("Readers").end + self.below(8) * 8,
+        };
         let old = self.front.word(at).load(SeqCst);
         let which = self.below(self.locks.len() as u64);
         let lock = self.locks[which as usize];
@@ -361,9 +371,16 @@ impl Scribbler {
 
     /// Counts in the header that are hints, the watermark, the heads of the lists of roots.
     fn write_hint(&mut self) {
+        const HINTS: [&str; 5] = [
+            "Header.watermark",
+            "Header.freed",
+            "Header.abandoned",
+            "Header.slots_high",
+            "Header.next_root",
+        ];
         let at = match self.below(4) {
-            0 => 160 + self.below(64) * 8,
-            _ => [112, 120, 128, 136, 152][self.below(5) as usize],
+            0 => self.word_in(field("Header.buckets")),
+            _ => field(HINTS[self.below(5) as usize]).start,
         };
         let value = self.value(self.front.word(at).load(SeqCst));
         self.store(at, value);

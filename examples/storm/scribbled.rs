@@ -1,6 +1,6 @@
 //! Workers in an arena that is scribbled over: they do what they can, and get errors.
 
-use crate::Random;
+use crate::{Random, format::field};
 use sharena::{
     Arena, Error, RelPtr, Result, Root, Share,
     sync::{Mutex, RwLock, Semaphore},
@@ -130,8 +130,7 @@ pub(crate) fn create(name: &str) -> Result<String> {
         (&raw const *plain.links).addr() - base,
         (&raw const *plain.halves).addr() - base,
         (&raw const *plain.permits).addr() - base,
-        // The directory's.
-        144,
+        field("Header.directory").start as usize,
     ];
     Ok(locks.map(|at| at.to_string()).join(","))
 }

@@ -50,7 +50,7 @@ impl Claim {
         claim
     }
 
-    /// The claim of a process of that incarnation, in those namespaces: their lower bits.
+    /// The claim of a process of that incarnation, in those namespaces: the lower bits of the numbers.
     pub(crate) fn new(pid: u32, incarnation: Incarnation, namespaces: u64) -> Self {
         let descriptor = u64::from(incarnation.kind == Kind::Descriptor);
         let number = incarnation.number & 0x1ff_ffff;
@@ -75,8 +75,9 @@ impl Claim {
         theirs == 0 || theirs != namespaces(self.kind())
     }
 
-    /// Whether the process that made this claim is certainly gone. One in another namespace cannot
-    /// be judged, and counts as there; so does one that this process cannot see.
+    /// Whether the process that made this claim is certainly gone. One in another namespace, or that could
+    /// not tell its own incarnation, cannot be judged, and counts as there; so does one that this process
+    /// cannot see.
     pub(crate) fn is_gone(self) -> bool {
         if self.is_foreign() {
             return false;
@@ -84,7 +85,7 @@ impl Claim {
         let (pid, kind) = ((self.0 >> 42) as u32, self.kind());
         match incarnation::fate(pid, kind) {
             Fate::There(number) => {
-                Claim::new(pid, Incarnation { number, kind }, namespaces(kind)) != self
+                Claim::new(pid, Incarnation { number, kind }, self.0 & 0xffff) != self
             }
             Fate::Gone => true,
             Fate::Unknown => false,

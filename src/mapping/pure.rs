@@ -174,8 +174,8 @@ mod assembly {
                 here = in(reg) guess.arena,
                 base = in(reg) guess.base.addr(),
                 seed = in(reg) guess.seed,
-                inlateout("x0") place => address,
-                inlateout("x1") u64::from(arena) => seed,
+                inout("x0") place => address,
+                inout("x1") u64::from(arena) => seed,
                 clobber_abi("C"),
                 options(pure, readonly),
             );

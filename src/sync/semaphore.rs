@@ -2,7 +2,7 @@
 
 use super::wait::{Internal, Patience, Taker};
 use crate::{
-    error::{Error, Rare, Result, unbox},
+    error::{Error, MOST_PERMITS, Rare, Result, unbox},
     journal::{self, Depth, Immediate},
     layout::{PERMITS, PermitCell, SemaphoreHeader, Tag},
     mapping::Mapping,
@@ -10,6 +10,7 @@ use crate::{
     section::{Ctx, attached},
     share::{Builtin, Share, TypeInfo},
 };
+use static_assertions::const_assert_eq;
 use std::{
     fmt,
     marker::PhantomData,
@@ -17,6 +18,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::*},
     time::{Duration, Instant},
 };
+
+const_assert_eq!(PERMITS, MOST_PERMITS);
 
 /// A counting semaphore that processes share.
 ///

@@ -1,6 +1,6 @@
 //! Counts the instructions of sharena's hottest operations, and the loads among them that wait for a
 //! store. It fails where there are more of them than `instructions.txt` says: times differ from run to
-//! run, counts do not.
+//! run, counts hardly (where a hash map's seed decides).
 //!
 //! `cargo run --release -p sharena-bench --no-default-features --bin instructions [-- --update]`
 //!

@@ -8,7 +8,11 @@ use sharena::{
 use std::{
     alloc::Layout,
     hint::black_box,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
 };
 
 /// Does the operation so many times, within [`counted`].
@@ -114,13 +118,22 @@ fn remote_free(arena: &Arena) -> sharena::Result<()> {
         let blocks = (0..count).map(|_| arena.alloc(BLOCK)?.into_raw());
         blocks.collect()
     };
-    let blocks = std::thread::scope(|scope| scope.spawn(allocate).join());
-    let blocks = blocks.expect("it does not panic")?;
-    let mut blocks = blocks.into_iter();
-    repeat(|_| {
-        let block = blocks.next().expect("one for each");
-        // SAFETY: just allocated, and used by nobody.
-        unsafe { arena.dealloc(block) }
+    let (give, take) = mpsc::channel();
+    let (done, until) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        // It stays: the slabs of one that has ended are nobody's.
+        scope.spawn(move || {
+            give.send(allocate()).expect("the other one waits");
+            until.recv().expect_err("nothing is sent");
+        });
+        let mut blocks = take.recv().expect("it sends them")?.into_iter();
+        let freed = repeat(|_| {
+            let block = blocks.next().expect("one for each");
+            // SAFETY: just allocated, and used by nobody.
+            unsafe { arena.dealloc(block) }
+        });
+        drop(done);
+        freed
     })
 }
 

@@ -10,7 +10,7 @@
 //! Behind a locked instruction such a wait is as long as that takes with all stores before it: some
 //! sixty cycles in which nothing else is done.
 //!
-//! Left out is what lies at chance: the stack, the heap and the program, as to places.
+//! Left out, as to places, is what lies at chance: the program, the heap, the stack, thread-locals.
 
 use crate::Result;
 use std::{
@@ -33,16 +33,20 @@ pub(crate) struct Waits {
 const BUFFER: usize = 40;
 /// A place is marked in the list of loads and stores by so many stores of two bytes.
 const MARK: usize = 16;
-/// What is so near belongs to the same area.
-const NEAR: u64 = 4 << 20;
+/// How far the areas reach that lie at chance, in the order in which they are marked: the program, the heap,
+/// the stack, what belongs to the thread.
+const AREAS: [u64; 4] = [4 << 20, 4 << 20, 4 << 20, 8 << 10];
 
-/// Marks the begin, or the end, of what is to be looked at: by stores to the program, to the heap and to
-/// the stack.
+/// Marks the begin, or the end, of what is to be looked at: by stores to these areas.
 pub(crate) fn mark() {
     static PROGRAM: AtomicU16 = AtomicU16::new(0);
+    thread_local! {
+        static THREAD: AtomicU16 = const { AtomicU16::new(0) };
+    }
     mark_at(&PROGRAM);
     mark_at(black_box(&Box::new(AtomicU16::new(0))));
     mark_at(black_box(&AtomicU16::new(0)));
+    THREAD.with(mark_at);
 }
 
 #[inline(never)]
@@ -65,7 +69,7 @@ pub(crate) fn look(name: &str, times: u64) -> Result<Waits> {
     for line in BufReader::new(lines).split(b'\n') {
         trace.take(&line?);
     }
-    if !valgrind.wait()?.success() || trace.marks != 6 {
+    if !valgrind.wait()?.success() || trace.marks != 2 * AREAS.len() {
         return Err(format!("lackey did not trace {name:?}").into());
     }
     let each = |count: Cell<u64>| count.get() as f64 / times as f64;
@@ -89,9 +93,9 @@ struct Trace {
     instruction: u64,
     /// Where two bytes were stored last, and how often in a row.
     stored: (u64, usize),
-    /// Marks that were seen: three of the begin, three of the end.
+    /// Marks that were seen: some of the begin, as many of the end.
     marks: usize,
-    /// The program, the heap and the stack.
+    /// Where they were.
     areas: Vec<u64>,
     stores: VecDeque<Store>,
     for_part: Cell<u64>,
@@ -109,7 +113,7 @@ impl Trace {
             return;
         }
         self.look_for_mark(kind, at, size);
-        if self.marks != 3 {
+        if self.marks != AREAS.len() {
             return;
         }
         if kind != b'S' {
@@ -161,7 +165,8 @@ impl Trace {
     }
 
     fn lies_at_chance(&self, at: u64) -> bool {
-        self.areas.iter().any(|area| area.abs_diff(at) < NEAR)
+        let mut areas = self.areas.iter().zip(AREAS);
+        areas.any(|(area, reach)| area.abs_diff(at) < reach)
     }
 }
 
