@@ -62,7 +62,7 @@ fn times() -> u64 {
 /// Callgrind looks for this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn counted(work: &mut dyn FnMut() -> sharena::Result<()>) -> sharena::Result<()> {
+pub(crate) fn counted(work: &mut dyn FnMut() -> sharena::Result<()>) -> sharena::Result<()> {
     work()
 }
 
