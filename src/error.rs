@@ -51,7 +51,7 @@ static PLAIN: [Error; 16] = [
     },
 ];
 
-/// What there is to say of permits: `layout::PERMITS`.
+/// The limit that `TooManyPermits` always tells: `layout::PERMITS`.
 pub(crate) const MOST_PERMITS: usize = 32;
 
 impl Boxed {

@@ -3,7 +3,7 @@
 //! Killed anywhere before that, the kernel drops the file; nobody ever sees half an arena, and
 //! nobody waits for a creator.
 
-use super::{Arena, Options, life, open};
+use super::{Arena, Options, open, rebirth};
 use crate::{
     error::{Error, Result},
     layout::{
@@ -185,7 +185,7 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
     let mut random = [0u8; 16];
     os::process::random(&mut random).map_err(|source| Error::os("draw random bytes", source))?;
     let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("eight bytes"));
-    let life = file.map_or(Ok([0; 2]), life::words_of)?;
+    let life = file.map_or(Ok([0; 2]), rebirth::words_of)?;
     let identity = file.map(identity).transpose()?;
     let header = Header {
         magic: MAGIC,

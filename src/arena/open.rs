@@ -1,6 +1,6 @@
 //! Opening an arena: nothing in the file is trusted before it was checked.
 
-use super::{Arena, Options, create, life};
+use super::{Arena, Options, create, rebirth};
 use crate::{
     error::{Error, Result},
     journal,
@@ -125,10 +125,10 @@ pub(super) fn image(options: &Options, image: &[u8]) -> Result<Arena> {
     // SAFETY: the header was checked, and all of the memory is there.
     let mapping = unsafe { Mapping::new(map, geometry, Access::ReadWrite, Backing::Memory) };
     if options.leave_the_dead {
-        life::mark_as_killed(&mapping);
+        rebirth::mark_as_killed(&mapping);
         return Ok(Arena::from_mapping(register(mapping)?));
     }
-    life::mark_all_dead(&mapping);
+    rebirth::mark_all_dead(&mapping);
     let mapping = register(mapping)?;
     let arena = Arena::from_mapping(mapping.clone());
     journal::recover_all(&mapping)?;
@@ -343,6 +343,6 @@ pub(super) fn without_readers(mapping: &Mapping, free: impl FnOnce() -> Result) 
 
 /// Recovers what the dead left behind; all are dead if the arena is of another life or is a copy.
 fn bury_the_dead(mapping: &Mapping, identity: Identity) -> Result {
-    life::begin_unless_same(mapping, identity)?;
+    rebirth::begin_unless_same(mapping, identity)?;
     journal::recover_all(mapping)
 }

@@ -144,6 +144,45 @@ mod assembly {
             look_up = sym look_up,
         )
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// The compiler keeps a caller's own values there.
+        #[test]
+        fn general_registers_are_kept() {
+            let arena = crate::Arena::in_memory().unwrap();
+            let mapping = arena.mapping();
+            let inside = mapping.base().addr() + 8;
+            for (place, id, found) in [
+                (inside, mapping.arena(), mapping.base().addr()),
+                (inside, mapping.arena() ^ 2, 0),
+                (8, mapping.arena(), 0),
+            ] {
+                let (mut address, mut kept) = (place, [1u64, 2, 3, 4, 5, 6]);
+                let [c, s, d, r8, r9, r10] = &mut kept;
+                // SAFETY: as in `compare_or_call`; all that a call may change is declared.
+                unsafe {
+                    asm!(
+                        "call {look_up}",
+                        look_up = sym look_up_and_keep,
+                        inout("rax") address,
+                        inout("rdx") u64::from(id) => _,
+                        inout("rcx") *c,
+                        inout("rsi") *s,
+                        inout("rdi") *d,
+                        inout("r8") *r8,
+                        inout("r9") *r9,
+                        inout("r10") *r10,
+                        clobber_abi("C"),
+                    );
+                }
+                assert_eq!(address, found);
+                assert_eq!(kept, [1, 2, 3, 4, 5, 6]);
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "aarch64")]

@@ -14,7 +14,6 @@
 
 use crate::Result;
 use std::{
-    cell::Cell,
     collections::VecDeque,
     hint::black_box,
     io::{BufRead, BufReader},
@@ -72,7 +71,7 @@ pub(crate) fn look(name: &str, times: u64) -> Result<Waits> {
     if !valgrind.wait()?.success() || trace.marks != 2 * AREAS.len() {
         return Err(format!("lackey did not trace {name:?}").into());
     }
-    let each = |count: Cell<u64>| count.get() as f64 / times as f64;
+    let each = |count: u64| count as f64 / times as f64;
     Ok(Waits {
         for_part: each(trace.for_part),
         for_place: each(trace.for_place),
@@ -98,8 +97,14 @@ struct Trace {
     /// Where they were.
     areas: Vec<u64>,
     stores: VecDeque<Store>,
-    for_part: Cell<u64>,
-    for_place: Cell<u64>,
+    for_part: u64,
+    for_place: u64,
+}
+
+/// What a load waits for.
+enum Wait {
+    Part,
+    Place,
 }
 
 impl Trace {
@@ -117,7 +122,11 @@ impl Trace {
             return;
         }
         if kind != b'S' {
-            self.load(at, size);
+            match self.wait_of_load(at, size) {
+                Some(Wait::Part) => self.for_part += 1,
+                Some(Wait::Place) => self.for_place += 1,
+                None => {}
+            }
         }
         if kind != b'L' {
             self.stores.truncate(BUFFER - 1);
@@ -140,38 +149,26 @@ impl Trace {
         }
     }
 
-    fn load(&self, at: u64, size: u64) {
+    fn wait_of_load(&self, at: u64, size: u64) -> Option<Wait> {
         let meets = |store: &&Store| store.at < at + size && at < store.at + store.size;
-        match self.stores.iter().find(meets) {
-            Some(store) => {
-                let covers = store.at <= at && at + size <= store.at + store.size;
-                // One instruction that valgrind takes apart.
-                if !covers && store.by != self.instruction {
-                    add_one(&self.for_part);
-                }
-            }
-            None if self.lies_at_chance(at) => {}
-            None => {
-                let same = |store: &Store| {
-                    let ahead = |from: u64, to: u64| to.wrapping_sub(from) & 0xfff;
-                    let meets = ahead(store.at, at) < store.size || ahead(at, store.at) < size;
-                    meets && !self.lies_at_chance(store.at)
-                };
-                if self.stores.iter().any(same) {
-                    add_one(&self.for_place);
-                }
-            }
+        if let Some(store) = self.stores.iter().find(meets) {
+            let covers = store.at <= at && at + size <= store.at + store.size;
+            // One instruction may be one that valgrind takes apart.
+            return (!covers && store.by != self.instruction).then_some(Wait::Part);
         }
+        let same = |store: &Store| {
+            let ahead = |from: u64, to: u64| to.wrapping_sub(from) & 0xfff;
+            let meets = ahead(store.at, at) < store.size || ahead(at, store.at) < size;
+            meets && !self.lies_at_chance(store.at)
+        };
+        let waits = !self.lies_at_chance(at) && self.stores.iter().any(same);
+        waits.then_some(Wait::Place)
     }
 
     fn lies_at_chance(&self, at: u64) -> bool {
         let mut areas = self.areas.iter().zip(AREAS);
         areas.any(|(area, reach)| area.abs_diff(at) < reach)
     }
-}
-
-fn add_one(count: &Cell<u64>) {
-    count.set(count.get() + 1);
 }
 
 fn parse(line: &[u8]) -> Option<(u8, u64, u64)> {

@@ -1,4 +1,4 @@
-//! The life of an arena's file: in another one, all that the life words say is over.
+//! When the life of an arena's file begins anew: then all that the life words say is over.
 //!
 //! Life words mean something in the boot in which they were written, and in the file in which the kernel
 //! marks them, not in a copy. What is on a tmpfs does not outlive it, and the kernel gives each a number of
@@ -91,14 +91,12 @@ pub(super) fn begin_unless_same(mapping: &Mapping, identity: Identity) -> Result
 /// Marks every thread as dead as the kernel would, recoverers too: what they held is still theirs.
 pub(super) fn mark_as_killed(mapping: &Mapping) {
     for slot in 0..mapping.geometry().slots {
-        let claimed = mapping.slot(slot).claim.load(Relaxed) != 0;
-        if claimed || mapping.life(slot).load(Relaxed) != 0 {
-            mapping.life(slot).store(life::OWNER_DIED, Release);
-        }
+        mark_dead(mapping, slot);
         mapping.process_entry(slot).claim.store(0, Relaxed);
     }
 }
 
+/// Marks every thread as dead, and what recoverers had as nobody's.
 pub(super) fn mark_all_dead(mapping: &Mapping) {
     let reserved = journal::reserved_slots(mapping);
     for slot in 0..mapping.geometry().slots {
@@ -107,10 +105,18 @@ pub(super) fn mark_all_dead(mapping: &Mapping) {
         if slot < reserved {
             mapping.life(slot).store(0, Relaxed);
             stored.claim.store(0, Relaxed);
-        } else if stored.claim.load(Relaxed) != 0 || mapping.life(slot).load(Relaxed) != 0 {
-            mapping.life(slot).store(life::OWNER_DIED, Release);
+        } else {
+            mark_dead(mapping, slot);
         }
         mapping.process_entry(slot).claim.store(0, Relaxed);
+    }
+}
+
+/// Marks the thread as dead that has the slot, if one has.
+fn mark_dead(mapping: &Mapping, slot: usize) {
+    let claimed = mapping.slot(slot).claim.load(Relaxed) != 0;
+    if claimed || mapping.life(slot).load(Relaxed) != 0 {
+        mapping.life(slot).store(life::OWNER_DIED, Release);
     }
 }
 
