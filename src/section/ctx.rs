@@ -344,10 +344,16 @@ impl Ctx {
         self.stamp
     }
 
+    /// Whether the stamps that the thread took at once are used up.
+    #[inline(always)]
+    pub(super) fn stamp_is_last(&self) -> bool {
+        self.stamp == self.reserved_stamp
+    }
+
     /// The stamp of the section after one that has something in the log.
     #[inline(always)]
     pub(super) fn next_stamp(&mut self) {
-        if self.stamp == self.reserved_stamp {
+        if self.stamp_is_last() {
             self.reserve_stamps();
         }
         self.stamp += 1;

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     error::{Error, Rare, Result},
-    layout::{LockWord, LogPosition, MutexHeader, SlabKind, SlabState, WAITERS_BIT},
+    layout::{INLINE_LOG, LockWord, LogPosition, MutexHeader, SlabKind, SlabState, WAITERS_BIT},
     mutant::{self, Mutant},
+    sync::{is_calm, release_calm, wake_one},
 };
 use std::{
     ptr::{self, NonNull},
@@ -315,32 +316,44 @@ impl Ctx {
         }
     }
 
-    /// A write guard goes. That of the unit's only lock ends it; in a unit that may have several,
-    /// the lock is retained to the unit's end.
+    /// The guard of the unit's only lock goes, which ends the unit. Says whether that is all; otherwise
+    /// [`Ctx::guard_dropped`] does the rest, or all of it: where something is to be freed, or somebody
+    /// sleeps for the lock, or the log does not lie in the slot.
+    ///
+    /// It is so little that the compiler makes it a part of whoever drops a guard: no more than one call.
     #[inline(always)]
-    pub(crate) fn guard_dropped(&mut self, mutex: &MutexHeader) {
-        if !self.flags.are_of_single() {
-            return self.guard_dropped_slow(mutex);
+    pub(crate) fn end_short(&mut self, mutex: &MutexHeader) -> bool {
+        let logged = self.next.addr().wrapping_sub(self.inline.addr());
+        let short = self.flags.are_of_single() && is_calm(mutex) && logged <= INLINE_LOG;
+        if !short || mutant::is(Mutant::ReleaseFirst) {
+            return false;
         }
+        if logged != 0 {
+            if self.stamp_is_last() {
+                return false;
+            }
+            self.forget_recorded();
+            compiler_fence(SeqCst);
+            self.slot().log.store(0, Release);
+            self.next = self.inline;
+        }
+        mutant::here("between commit and release");
         // A signal handler finds a section until all is done.
-        if mutant::is(Mutant::ReleaseFirst) {
-            crate::sync::release_mutex(mutex, &mut self.uneventful);
-            mutant::here("between release and commit");
-        }
-        self.commit_all();
-        if !mutant::is(Mutant::ReleaseFirst) {
-            mutant::here("between commit and release");
-            crate::sync::release_mutex(mutex, &mut self.uneventful);
-        }
-        compiler_fence(SeqCst);
+        let calm = release_calm(mutex);
         self.flags.set_single(false, false);
+        calm
     }
 
-    #[inline(never)]
-    fn guard_dropped_slow(&mut self, mutex: &MutexHeader) {
+    /// A write guard goes. That of the unit's only lock ends it; in a unit that may have several,
+    /// the lock is retained to the unit's end.
+    pub(crate) fn guard_dropped(&mut self, mutex: &MutexHeader) {
         if !self.is_own() {
             // A guard of the process that this one was forked from: it is still held there.
             return;
+        }
+        if !self.in_section() {
+            // The end was short, but by then somebody slept for the lock.
+            return wake_one(&mutex.word);
         }
         if self.flags.is_plural() {
             self.flags.remove_guards(1);

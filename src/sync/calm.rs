@@ -33,14 +33,27 @@ const UNEVENTFUL: u32 = 2000;
 /// of contended locks in which there was none.
 #[inline(always)]
 pub(crate) fn release_mutex(mutex: &MutexHeader, uneventful: &mut u32) {
-    if mutex.contention.load(Relaxed) != Contention::CALM.0 {
+    if !is_calm(mutex) {
         return release_contended(mutex, uneventful);
     }
-    mutex.word.0.store(0, Release);
-    compiler_fence(SeqCst);
-    if mutex.contention.load(Relaxed) != Contention::CALM.0 {
+    if !release_calm(mutex) {
         wake_one(&mutex.word);
     }
+}
+
+/// Whether nobody sleeps for the lock.
+#[inline(always)]
+pub(crate) fn is_calm(mutex: &MutexHeader) -> bool {
+    mutex.contention.load(Relaxed) == Contention::CALM.0
+}
+
+/// Lets go of a mutex that is calm, or was just now. Says whether it still is; otherwise somebody has to be
+/// [woken](wake_one).
+#[inline(always)]
+pub(crate) fn release_calm(mutex: &MutexHeader) -> bool {
+    mutex.word.0.store(0, Release);
+    compiler_fence(SeqCst);
+    is_calm(mutex)
 }
 
 #[cold]

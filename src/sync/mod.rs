@@ -21,7 +21,7 @@ pub use raw::RawMutex;
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 
-pub(crate) use calm::release_mutex;
+pub(crate) use calm::{is_calm, release_calm, release_mutex};
 pub(crate) use mutex::poison;
 pub(crate) use semaphore::return_permits;
-pub(crate) use wait::{Internal, Patience, Taker, release, release_if};
+pub(crate) use wait::{Internal, Patience, Taker, release, release_if, wake_one};

@@ -407,9 +407,17 @@ impl<T: Share> MutexGuard<'_, T> {
         self.mutex.header.stamp.store(writer.stamp(), Relaxed);
     }
 
-    /// A panic that began under the lock poisons what was written there.
     #[cold]
     #[inline(never)]
+    fn drop_slowly(&mut self) {
+        if thread::panicking() {
+            self.poison();
+        }
+        // SAFETY: C1.
+        unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header);
+    }
+
+    /// A panic that began under the lock poisons what was written there.
     fn poison(&self) {
         // SAFETY: C1. After a fork the context is wiped, and says so.
         let ctx = unsafe { self.ctx.as_ref() };
@@ -451,11 +459,10 @@ impl<T: Share> DerefMut for MutexGuard<'_, T> {
 impl<T: Share> Drop for MutexGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.poison();
+        // SAFETY: C1; the reference ends with this statement.
+        if thread::panicking() || !unsafe { self.ctx.as_mut() }.end_short(&self.mutex.header) {
+            self.drop_slowly();
         }
-        // SAFETY: C1.
-        unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header);
     }
 }
 

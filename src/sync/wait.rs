@@ -386,7 +386,7 @@ pub(crate) fn release_if(word: &LockWord, tag: u64) {
 
 #[cold]
 #[inline(never)]
-pub(super) fn wake_one(word: &LockWord) {
+pub(crate) fn wake_one(word: &LockWord) {
     futex::wake(word.futex(), 1);
 }
 

@@ -367,7 +367,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     /// assert_eq!(map[&1], 11);
     /// # Ok::<(), sharena::Error>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn insert<Q, S>(&mut self, key: Q, value: S) -> Result<bool>
     where
         Q: Key<K>,
