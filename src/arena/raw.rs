@@ -233,13 +233,20 @@ impl<T> Reserved<T> {
     /// What takes more than one store, or is refused.
     #[cold]
     #[inline(never)]
-    fn publish_in_section(self) -> Result<RelPtr<T>> {
-        // SAFETY: C1; the reference ends with this statement.
-        if !unsafe { self.ctx.as_ref() }.is_own() {
+    fn publish_in_section(mut self) -> Result<RelPtr<T>> {
+        // SAFETY: C1; the reference ends before the section is used.
+        let own = unsafe { self.ctx.as_mut() };
+        if !own.is_own() {
             // Its maker's process was forked: the block is the parent's.
             return Err(Error::NoSection);
         }
         let pointer = self.pointer();
+        if let Some(class) = self.shape.class()
+            && own.publish_among_others(pointer.offset(), class)
+        {
+            self.defuse();
+            return Ok(pointer);
+        }
         may_open(self.ctx)?;
         in_any_section(self.ctx, || {
             let (class, size) = (self.shape.class(), self.shape.size());
@@ -354,11 +361,11 @@ pub(super) fn dealloc(arena: &Arena, offset: u64) -> Result {
     let mut ctx = section::attach(arena.mapping())?;
     // SAFETY: C1; the reference ends before the section is used.
     let own = unsafe { ctx.as_mut() };
-    if own.in_section() {
-        return Writer::of(ctx).free(offset, false);
-    }
     if own.free_alone(offset) {
         return Ok(());
+    }
+    if own.in_section() {
+        return Writer::of(ctx).free(offset, false);
     }
     free_in_section(ctx, offset)
 }
@@ -382,7 +389,11 @@ fn may_open(mut ctx: NonNull<Ctx>) -> Result {
 /// What takes more than one change, or is refused.
 #[cold]
 #[inline(never)]
-fn free_in_section(ctx: NonNull<Ctx>, offset: u64) -> Result {
+fn free_in_section(mut ctx: NonNull<Ctx>, offset: u64) -> Result {
+    // SAFETY: C1; the reference ends with this statement.
+    if unsafe { ctx.as_mut() }.free_among_others(offset) {
+        return Ok(());
+    }
     may_open(ctx)?;
     in_any_section(ctx, || Writer::of(ctx).free(offset, false))
 }

@@ -64,7 +64,8 @@ impl Mapping {
         let class = state.class();
         let (index, exact) = classes::split_by_class(within, class);
         // The last bytes of a slab may be too few for a block.
-        let fits = within + classes::size_of_class(class) <= self.slab_bytes();
+        let last = within + (classes::size_of_class(class) - 1);
+        let fits = last <= self.within_slab();
         (state.has_blocks() && exact && fits).then_some((Block { slab, class, index }, state))
     }
 

@@ -15,7 +15,7 @@
 
 use super::classes::{index_of, size_of_class};
 use crate::{
-    layout::{SlabKind, SlabState},
+    layout::{SlabBits, SlabKind, SlabState},
     mapping::Mapping,
     mutant::{self, Mutant},
 };
@@ -129,49 +129,61 @@ impl Mapping {
         old & bit != 0
     }
 
-    /// Frees a block, if it is given out, for `slot`: in its own slab or in one of others. `None` if
-    /// it is not given out; otherwise whether the slab is the slot's own.
+    /// Frees a block, if it is given out: in a slab of the thread's `own`, or in one of others. Says whether
+    /// it was.
     #[inline(always)]
-    pub(crate) fn free_given_out(
-        &self,
-        block: Block,
-        state: SlabState,
-        slot: usize,
-    ) -> Option<bool> {
+    pub(crate) fn free_given_out(&self, block: Block, own: bool) -> bool {
         let (published, remote, bit) = self.words_at(block.place(self));
         let now = published.load(Acquire);
         if now & !remote.load(Acquire) & bit == 0 {
-            return None;
+            return false;
         }
-        let own = state.is_by(SlabKind::Owned, slot);
         if own {
             published.store(now & !bit, Release);
         } else {
+            // Found out where the block's place is at hand.
+            let bits = self.bits(block.slab);
             remote.fetch_or(bit, AcqRel);
-            self.hint(block.slab, state);
+            self.hint_in(bits, block.slab);
         }
-        Some(own)
+        true
     }
 
     /// Notes the free of a block in a slab of another owner, or of none.
-    pub(crate) fn free_remotely(&self, block: Block, state: SlabState) {
+    pub(crate) fn free_remotely(&self, block: Block) {
         let (_, remote, bit) = self.words_at(block.place(self));
         remote.fetch_or(bit, AcqRel);
-        self.hint(block.slab, state);
+        self.hint(block.slab);
     }
 
-    /// Tells the owner that there is something to drain.
+    /// Tells the owner that there is something to drain, unless he was told.
+    fn hint(&self, slab: usize) {
+        self.hint_in(self.bits(slab), slab);
+    }
+
+    /// The same by what is kept of the slab.
     #[inline(always)]
-    fn hint(&self, slab: usize, state: SlabState) {
-        let hint = &self.bits(slab).remote_hint;
-        if hint.load(Relaxed) == 0 {
-            hint.store(1, Release);
+    fn hint_in(&self, bits: &SlabBits, slab: usize) {
+        if bits.remote_hint.load(Relaxed) == 0 {
+            self.raise_hint(slab);
         }
+    }
+
+    /// The owner, who looks at his slabs only if he is told, is told twice: ahead of the slab's hint, since
+    /// who is killed behind that would keep others from telling; and behind it, since he may have looked in
+    /// between, or be another one by now.
+    #[cold]
+    #[inline(never)]
+    fn raise_hint(&self, slab: usize) {
+        self.tell_owner(slab);
+        self.bits(slab).remote_hint.store(1, SeqCst);
+        self.tell_owner(slab);
+    }
+
+    fn tell_owner(&self, slab: usize) {
+        let state = self.state(slab);
         if state.is(SlabKind::Owned) && state.slot() < self.geometry().slots {
-            let hint = &self.doubt(state.slot()).remote_frees;
-            if hint.load(Relaxed) == 0 {
-                hint.store(1, Release);
-            }
+            self.doubt(state.slot()).remote_frees.store(1, SeqCst);
         }
     }
 
@@ -215,7 +227,7 @@ impl Mapping {
             let bit = 1 << (index % 64);
             if freed[index / 64] & bit != 0 {
                 freed[index / 64] &= !bit;
-                self.bitmaps(slab).bits.remote_hint.store(1, Relaxed);
+                self.hint(slab);
             }
         }
     }

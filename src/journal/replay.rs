@@ -304,7 +304,7 @@ pub(super) fn free_block(mapping: &Mapping, slot: usize, offset: u64) {
         if !mutant::is(Mutant::NoDoubt) {
             mapping.doubt(slot).block.store(offset, Release);
         }
-        mapping.free_remotely(block, state);
+        mapping.free_remotely(block);
     }
 }
 

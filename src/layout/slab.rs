@@ -96,7 +96,13 @@ impl SlabState {
     /// Whether the word says that `slot` is at work on the slab in the way of `kind`.
     #[inline(always)]
     pub(crate) fn is_by(self, kind: SlabKind, slot: usize) -> bool {
-        self.0 & 0xffff_00ff == (slot as u64) << 16 | kind as u64
+        self.is_as(SlabState::new(kind, 0, slot, 0))
+    }
+
+    /// Whether the word names the same slot at the same work as another one.
+    #[inline(always)]
+    pub(crate) fn is_as(self, other: SlabState) -> bool {
+        self.0 & 0xffff_00ff == other.0
     }
 
     /// The class, 0..32 whatever the word says.

@@ -333,10 +333,10 @@ impl Mapping {
         (slab, behind as usize & self.within_slab)
     }
 
-    /// Bytes of one slab.
+    /// How far behind its begin the last byte of a slab lies.
     #[inline(always)]
-    pub(crate) fn slab_bytes(&self) -> usize {
-        self.within_slab + 1
+    pub(crate) fn within_slab(&self) -> usize {
+        self.within_slab
     }
 
     /// Whether so many bytes of slabs are committed; also notes how many are.

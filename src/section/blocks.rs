@@ -137,7 +137,7 @@ impl Writer {
             return Err(Error::DoubleFree { offset });
         }
         let ctx = self.ctx_mut();
-        if fresh && state.is_by(SlabKind::Owned, ctx.index()) {
+        if fresh && ctx.owns(state) {
             let (body, magazines, mapping) = ctx.parts();
             mapping.unpublish(block);
             body.cache.put(mapping, magazines, offset, block.class);
@@ -216,7 +216,7 @@ impl Writer {
     fn defer(&self, offset: u64, block: Option<SmallBlock>, state: SlabState, noted: bool) {
         let ctx = self.ctx();
         match block {
-            Some(block) if state.is_by(SlabKind::Owned, ctx.index()) => self.defer_own(block),
+            Some(block) if ctx.owns(state) => self.defer_own(block),
             _ => self.defer_other(if noted { ctx.position().0 } else { 0 }, offset, state),
         }
     }

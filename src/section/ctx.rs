@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     heap::{Cache, Magazines},
-    layout::{LockWord, LogPosition, Slot, Stamp, Tag},
+    layout::{LockWord, LogPosition, SlabKind, SlabState, Slot, Stamp, Tag},
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
     share::Schema,
@@ -84,12 +84,14 @@ pub(crate) struct Ctx {
     slot: *const Slot,
     /// The slot's number.
     index: usize,
+    /// What the states of the thread's own slabs say, but for the class and the generation.
+    own_slab: SlabState,
     body: *mut Body,
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) reads: Reads,
     /// Moves the cells of the magazines apart from what sections ask for: see [`IN_PAGE`].
-    _apart: [u64; 77],
+    _apart: [u64; 76],
     pub(super) magazines: Magazines,
 }
 
@@ -225,6 +227,7 @@ impl Ctx {
         this.mapping = Arc::as_ptr(&body.mapping);
         this.slot = slot;
         this.index = index;
+        this.own_slab = SlabState::new(SlabKind::Owned, 0, index, 0);
         this.here.0.arena = body.mapping.arena();
         this.here.0.seed = body.mapping.hash_seed();
         this.magazines.set_up(&body.mapping);
@@ -302,6 +305,12 @@ impl Ctx {
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Whether a slab is the thread's own.
+    #[inline(always)]
+    pub(super) fn owns(&self, state: SlabState) -> bool {
+        state.is_as(self.own_slab)
     }
 
     #[inline(always)]

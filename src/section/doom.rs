@@ -160,7 +160,7 @@ impl Ctx {
             return;
         };
         if !state.is_by(SlabKind::Owned, body.index) {
-            mapping.free_remotely(block, state);
+            mapping.free_remotely(block);
         } else if mapping.unpublish(block) {
             body.cache.put(mapping, magazines, offset, block.class);
         }

@@ -162,7 +162,7 @@ impl Ctx {
         if !mapping.begins_at(block, offset) {
             return false;
         }
-        if state.is_by(SlabKind::Owned, index) {
+        if self.owns(state) {
             // Adopted since.
             self.free_own(SmallBlock::new(mapping, block, offset));
             return false;
@@ -170,7 +170,7 @@ impl Ctx {
         if !mutant::is(Mutant::NoDoubt) {
             mapping.doubt(index).block.store(offset, Release);
         }
-        mapping.free_remotely(block, state);
+        mapping.free_remotely(block);
         compiler_fence(SeqCst);
         mutant::here("a block was freed");
         if position != 0 && !mutant::is(Mutant::NoDone) {
@@ -182,31 +182,35 @@ impl Ctx {
 
     /// Frees a small block where no section is open: one change of one bit, so no journal. Nobody
     /// repeats it, so no doubt word either. Says whether that was possible: it is not so where
-    /// something else is at `offset`, or where the context is in use.
+    /// something else is at `offset`, where the context is in use, or where the thread has others.
     #[inline(always)]
     pub(crate) fn free_alone(&mut self, offset: u64) -> bool {
-        let Some(entered) = self.enter_alone() else {
-            return false;
-        };
+        match self.flags.enter_single() {
+            Some(entered) => self.free_entered(entered, offset),
+            None => false,
+        }
+    }
+
+    /// The same where the thread has other contexts.
+    pub(crate) fn free_among_others(&mut self, offset: u64) -> bool {
+        match self.enter_among_others() {
+            Some(entered) => self.free_entered(entered, offset),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn free_entered(&mut self, entered: Entered, offset: u64) -> bool {
         let freed = self.free_bit(offset);
         self.flags.leave(entered);
         freed
     }
 
     /// Keeps signal handlers out for what needs no section, unless something is going on already.
-    #[inline(always)]
-    fn enter_alone(&self) -> Option<Entered> {
+    fn enter_among_others(&self) -> Option<Entered> {
         if self.scopes != 0 {
             return None;
         }
-        self.flags
-            .enter_single()
-            .or_else(|| self.enter_among_others())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn enter_among_others(&self) -> Option<Entered> {
         self.may_lock().ok()?;
         self.flags.enter_idle()
     }
@@ -219,11 +223,14 @@ impl Ctx {
         };
         // A slab of others stays so, and of its class, while the block is allocated: only this thread
         // could adopt it for this slot.
-        match mapping.free_given_out(block, state, self.index()) {
-            None => return false,
-            Some(false) => mutant::here("a block was freed"),
-            Some(true) if self.magazines.push(block.class, offset) => {}
-            Some(true) => self.put_alone_in_full(offset, block.class),
+        let own = self.owns(state);
+        if !mapping.free_given_out(block, own) {
+            return false;
+        }
+        if !own {
+            mutant::here("a block was freed");
+        } else if !self.magazines.push(block.class, offset) {
+            self.put_alone_in_full(offset, block.class);
         }
         true
     }
@@ -245,12 +252,25 @@ impl Ctx {
     }
 
     /// Publishes a reserved block where no section is open: one store, so no journal. Says whether that
-    /// was possible.
+    /// was possible: as [`Ctx::free_alone`].
     #[inline(always)]
     pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) -> bool {
-        let Some(entered) = self.enter_alone() else {
-            return false;
-        };
+        match self.flags.enter_single() {
+            Some(entered) => self.publish_entered(entered, offset, class),
+            None => false,
+        }
+    }
+
+    /// The same where the thread has other contexts.
+    pub(crate) fn publish_among_others(&mut self, offset: u64, class: usize) -> bool {
+        match self.enter_among_others() {
+            Some(entered) => self.publish_entered(entered, offset, class),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn publish_entered(&mut self, entered: Entered, offset: u64, class: usize) -> bool {
         super::blocks::publish(self.mapping(), offset, class);
         self.flags.leave(entered);
         true

@@ -97,10 +97,10 @@ impl Flags {
         self.enter_unless(BUSY | GUARDS)
     }
 
-    /// The same, unless there are other contexts, too.
+    /// The same, unless the unit may have several locks, or there are other contexts.
     #[inline(always)]
     pub(super) fn enter_single(&self) -> Option<Entered> {
-        self.enter_unless(BUSY | GUARDS | OTHERS)
+        self.enter_unless(BUSY | GUARDS | PLURAL | OTHERS)
     }
 
     /// The same, in the section of a single lock, whose guard lives; there may be frees.

@@ -146,11 +146,10 @@ impl Writer {
         self.ctx().hash_seed()
     }
 
-    /// Whether the section is still open, and this process's: not so in a forked child that has
-    /// inherited the writer.
+    /// Whether the section is this process's: not so in a forked child that has inherited the writer.
     #[inline(always)]
-    pub(crate) fn is_open(&self) -> bool {
-        self.ctx().in_section()
+    pub(crate) fn is_own(&self) -> bool {
+        self.ctx().is_own()
     }
 
     /// The open section's stamp.

@@ -75,7 +75,7 @@ impl<'a, K, V> Removed<'a, K, V> {
     /// In a forked child, which inherits guards that are not its own: nothing is changed.
     #[inline(always)]
     fn take_out(&mut self) -> Result {
-        if !self.writer.is_open() {
+        if !self.writer.is_own() {
             return Err(Error::NoSection);
         }
         // Locks in it may have been taken since the guard was made (J4).

@@ -233,13 +233,13 @@ pub(super) fn record_control<K, V>(
     storage: Storage<K, V>,
     bucket: usize,
 ) -> Result {
+    let recorded = marks::FRESH | marks::WHOLE | marks::CONTROL;
+    if header.buffer.marks & recorded != 0 {
+        return Ok(());
+    }
     if records_singly(header, storage.table) {
         writer.record_byte(storage.table.control_at(bucket))?;
         header.buffer.marks += 1;
-        return Ok(());
-    }
-    let recorded = marks::FRESH | marks::WHOLE | marks::CONTROL;
-    if header.buffer.marks & recorded != 0 {
         return Ok(());
     }
     unbox(record_all_control::<K, V>(writer, header))
