@@ -89,6 +89,7 @@ struct Everything {
     map: HashMap<u64, u64>,
     next: Box<u64>,
     number: Option<std::num::NonZero<u64>>,
+    note: String,
 }
 
 #[derive(Share, Default)]
@@ -112,6 +113,7 @@ const KIND: usize = 32;
 const NAMES: usize = KIND + 8 + 40;
 const MAP: usize = NAMES + 40;
 const NEXT: usize = MAP + 48;
+const NOTE: usize = NEXT + 24 + 8;
 /// Fields of a container's header.
 const OFFSET: usize = 0;
 const STAMP: usize = 8;
@@ -131,11 +133,11 @@ impl Patient {
                     if let Kind::Some(list) = &mut everything.kind {
                         list.push(number)?;
                     }
-                    everything.names.push_from("a name")?;
+                    everything.names.push_from("a name in its own block")?;
                     everything.map.insert(number, number)?;
                 }
                 everything.next.set(7u64)?;
-                Ok(())
+                everything.note.push_str("short")
             })
             .unwrap();
         let value = arena.roots().unwrap()[0].offset as usize;
@@ -185,6 +187,9 @@ fn values_that_their_types_do_not_have() {
     patient.assert_found(at(KIND), &[4], value);
     let name = patient.word(patient.word(at(NAMES)) as usize) as usize;
     patient.assert_found(name, &[0xff], value);
+    // The text of a short string lies in its header.
+    assert_eq!(patient.word(at(NOTE)), 5);
+    patient.assert_found(at(NOTE) + 24, &[0xff], value);
     // Without its list, the enum leaves a block behind.
     let report = patient.with(at(KIND), &[3]);
     assert!(report.is_ok(), "{report}");
@@ -199,6 +204,7 @@ fn containers_that_make_no_sense() {
     let word = |value: u64| value.to_ne_bytes();
     let (names, map, next) = (at(NAMES), at(MAP), at(NEXT));
     let buffer = patient.word(names);
+    patient.assert_found(at(NOTE) + STAMP, &word(u64::MAX), Stamp);
     for container in [names, map, next] {
         patient.assert_found(container + ARENA, &[1, 1], ForeignArena);
         patient.assert_found(container + STAMP, &word(u64::MAX), Stamp);

@@ -180,10 +180,12 @@ fn what_is_dropped_when_the_log_is_full_is_noted() {
     for index in 0..20 {
         let mut lists = lists.lock().unwrap();
         lists.numbers[index].resize(2200, 7).unwrap();
-        lists.words[index].assign("a word").unwrap();
+        lists.words[index]
+            .assign("a word in its own block")
+            .unwrap();
         let named = lists.named.entry(7).or_default().unwrap();
         for _ in 0..10 {
-            named.push_from("another").unwrap();
+            named.push_from("another in its own block").unwrap();
         }
     }
     fill_up(&arena);
@@ -305,7 +307,9 @@ fn it_can_be_emptied_one_by_one_in_one_section() {
     let named = arena.root::<Mutex<HashMap<u64, String>>>("named").unwrap();
     for number in 0..COUNT {
         let mut named = named.lock().unwrap();
-        named.insert(number as u64, "a name").unwrap();
+        named
+            .insert(number as u64, "a name in its own block")
+            .unwrap();
         drop(named);
         let mut lists = lists.lock().unwrap();
         lists.push(Vec::new()).unwrap();

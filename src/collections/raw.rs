@@ -52,7 +52,7 @@ unsafe fn open_slow<const SIZE: usize>(header: *mut BufferHeader) -> Rare<Writer
     if stored.stamp == stamp && stored.arena == arena {
         return Ok(writer);
     }
-    if stored.arena != arena && stored.offset != 0 {
+    if stored.arena != arena && stored.has_buffer() {
         return Err(Error::OtherArena.into());
     }
     if !writer.just_recorded(header, SIZE) {

@@ -41,9 +41,15 @@ impl BufferHeader {
             marks: 0,
         }
     }
+
+    /// Whether there is a buffer: not in the header of a short text, either.
+    #[inline(always)]
+    pub(crate) fn has_buffer(&self) -> bool {
+        self.offset > SHORT_TEXT as u64
+    }
 }
 
-/// `Vec<T>` and `String`: elements lie from the buffer's begin on.
+/// `Vec<T>`, and a `String` whose text lies in a buffer: elements lie from its begin on.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct VecHeader {
@@ -63,6 +69,18 @@ impl VecHeader {
     }
 }
 
+/// The longest text that lies in the header of its `String`, in bytes.
+pub(crate) const SHORT_TEXT: usize = 16;
+
+/// A `String` without a buffer: its text lies where a [`VecHeader`] has its length and capacity, and how
+/// long it is stands in place of the buffer's offset. No block begins so early in an arena.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct TextHeader {
+    pub(crate) buffer: BufferHeader,
+    pub(crate) text: [u8; SHORT_TEXT],
+}
+
 /// `HashMap<K, V>`: pairs lie from the buffer's begin on, the control bytes behind them.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -78,3 +96,6 @@ pub(crate) struct MapHeader {
 static_assertions::const_assert_eq!(size_of::<BufferHeader>(), 24);
 static_assertions::const_assert_eq!(size_of::<VecHeader>(), 40);
 static_assertions::const_assert_eq!(size_of::<MapHeader>(), 48);
+static_assertions::assert_eq_size!(TextHeader, VecHeader);
+static_assertions::assert_eq_align!(TextHeader, VecHeader);
+static_assertions::const_assert!(SHORT_TEXT < size_of::<super::Header>());

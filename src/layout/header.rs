@@ -93,6 +93,7 @@ pub(crate) const FINGERPRINT: u64 = {
         SlabBits { remote_hint, span_slabs, span_bytes }
         BufferHeader { offset, stamp, arena, marks }
         VecHeader { buffer, len, capacity }
+        TextHeader { buffer, text }
         MapHeader { buffer, len, mask, growth_left }
         MutexHeader { word, poison, stamp }
         SemaphoreHeader { lock, available, waiters }

@@ -15,7 +15,7 @@ mod root;
 mod slab;
 mod slot;
 
-pub(crate) use container::{BufferHeader, MapHeader, VecHeader, marks};
+pub(crate) use container::{BufferHeader, MapHeader, SHORT_TEXT, TextHeader, VecHeader, marks};
 pub(crate) use geometry::Geometry;
 pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC};
 pub(crate) use lock::{

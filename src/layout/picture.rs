@@ -113,6 +113,7 @@ fn fields_lie_where_the_document_says() {
         SemaphoreHeader as "SemaphoreHeader" { lock, available, waiters }
         BufferHeader as "BufferHeader" { offset, stamp, arena, marks }
         VecHeader as "VecHeader" { buffer, len, capacity }
+        TextHeader as "TextHeader" { buffer, text }
         MapHeader as "MapHeader" { buffer, len, mask, growth_left }
         RootEntry as "RootEntry" {
             next, number, state, name_len, value, size, schema, schema_len, users,

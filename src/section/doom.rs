@@ -199,7 +199,7 @@ mod tests {
                 .entry(key)
                 .or_default()
                 .unwrap()
-                .push_from("word")
+                .push_from("a word in its own block")
                 .unwrap();
         }
         (arena, world)

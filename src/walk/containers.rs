@@ -2,7 +2,7 @@
 
 use super::{Edge, Kind, Plan, Visitor, Walk, word};
 use crate::{
-    layout::{BufferHeader, LockWord, Stamp, Tag, VecHeader},
+    layout::{BufferHeader, LockWord, SHORT_TEXT, Stamp, Tag, TextHeader, VecHeader},
     mapping::Mapping,
     share::TypeIndex,
 };
@@ -167,12 +167,15 @@ impl<V: Visitor> Walk<'_, V> {
     }
 
     pub(super) fn look_at_string(&mut self, at: u64) {
+        let Some([offset]) = self.words(at) else {
+            return;
+        };
+        if offset <= SHORT_TEXT as u64 {
+            return self.look_at_short(at, offset);
+        }
         let Some((block, len, capacity)) = self.vec_header(at, 1, 1) else {
             return;
         };
-        if block == 0 {
-            return;
-        }
         let edge = Edge {
             header: at,
             header_size: size_of::<VecHeader>() as u64,
@@ -180,6 +183,19 @@ impl<V: Visitor> Walk<'_, V> {
         };
         if self.follow(edge, Some(capacity)).is_some() && self.strict {
             self.check_utf8(at, block, len);
+        }
+    }
+
+    /// A text in its header, of that length.
+    fn look_at_short(&mut self, at: u64, len: u64) {
+        let Some([_, stamp, arena_and_marks]) = self.words(at) else {
+            return;
+        };
+        if arena_and_marks as u32 == self.mapping.arena() {
+            self.check_stamp(at, stamp);
+        }
+        if self.strict {
+            self.check_utf8(at, at + offset_of!(TextHeader, text) as u64, len);
         }
     }
 

@@ -1,7 +1,9 @@
 //! What of a schema's types a walk must look at: most bytes it may skip.
 
 use crate::{
-    layout::{BufferHeader, LockWord, MapHeader, MutexHeader, SemaphoreHeader, VecHeader},
+    layout::{
+        BufferHeader, LockWord, MapHeader, MutexHeader, SemaphoreHeader, TextHeader, VecHeader,
+    },
     share::{Builtin, Primitive, Role, Schema, Shape, Type, TypeIndex},
 };
 use std::collections::HashMap;
@@ -181,7 +183,7 @@ fn look_at_builtin(of: &Type, which: Builtin, args: &[TypeIndex], value: Option<
     let unknown = Look::Unknown(which.name());
     match (which, args) {
         (Builtin::Vec, &[item]) if is(size_of::<VecHeader>(), 8) => Look::Vec(item),
-        (Builtin::String, []) if is(size_of::<VecHeader>(), 8) => Look::String,
+        (Builtin::String, []) if is(size_of::<TextHeader>(), 8) => Look::String,
         (Builtin::Box, &[item]) if is(size_of::<BufferHeader>(), 8) => Look::Box(item),
         (Builtin::HashMap, &[key, value]) if is(size_of::<MapHeader>(), 8) => Look::Map {
             key,

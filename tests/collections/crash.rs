@@ -131,16 +131,19 @@ fn large() {
 fn boxes() {
     let arena = Arena::anonymous().unwrap();
     let root = arena.root::<Mutex<Box<String>>>("b").unwrap();
-    root.lock().unwrap().set("before").unwrap();
+    root.lock()
+        .unwrap()
+        .set("before, in its own block")
+        .unwrap();
     let changes: [fn(&mut Box<String>); 5] = [
         |b| b.clear(),
-        |b| drop(b.set("after").unwrap()),
+        |b| drop(b.set("after, in its own block").unwrap()),
         |b| drop(std::mem::take(b)),
         |b| b.get_mut().unwrap().push_str("and after").unwrap(),
         |b| {
             b.clear();
             b.set("x").unwrap();
-            b.set("y").unwrap();
+            b.set("y, in its own block").unwrap();
         },
     ];
     for (i, change) in changes.iter().enumerate() {
@@ -149,6 +152,10 @@ fn boxes() {
             change(&mut b);
             std::mem::forget(b);
         });
-        assert_eq!(root.lock().unwrap().get().unwrap(), "before", "{i}");
+        assert_eq!(
+            root.lock().unwrap().get().unwrap(),
+            "before, in its own block",
+            "{i}"
+        );
     }
 }

@@ -12,9 +12,16 @@ use std::{
 
 type Names = Mutex<Vec<String>>;
 
+/// Long enough for blocks of their own.
+const NAMES: [&str; 3] = [
+    "a name of some length",
+    "another one of some length",
+    "one more of some length",
+];
+
 fn filled(arena: &Arena) -> sharena::Root<Names> {
     let root = arena.root::<Names>("names").unwrap();
-    root.lock().unwrap().try_extend(["a", "b", "c"]).unwrap();
+    root.lock().unwrap().try_extend(NAMES).unwrap();
     root
 }
 
@@ -67,12 +74,32 @@ fn outside_it_says_so() {
     assert!(message(|| out.sort()).contains("moved out of its arena"));
     assert!(matches!(out.push_from("x"), Err(Error::NotInArena)));
     *names = out;
-    assert_eq!(*names, ["a", "b", "c"]);
+    assert_eq!(*names, NAMES);
     let text = names.pop().unwrap().take();
-    assert_eq!(format!("{text:?}"), "\"1 bytes elsewhere\"");
+    assert_eq!(format!("{text:?}"), "\"23 bytes elsewhere\"");
     assert!(message(|| drop(text.as_str().len())).contains("moved out of its arena"));
     names.push(text).unwrap();
-    assert_eq!(*names, ["a", "b", "c"]);
+    assert_eq!(*names, NAMES);
+}
+
+#[test]
+fn short_texts_are_at_home_everywhere() {
+    let (one, two) = (Arena::in_memory().unwrap(), Arena::in_memory().unwrap());
+    let (a, b) = (filled(&one), filled(&two));
+    a.lock().unwrap().push_from("short").unwrap();
+    let text = a.lock().unwrap().pop().unwrap().take();
+    assert_eq!(format!("{text:?} {text}"), "\"short\" short");
+    let mut names = b.lock().unwrap();
+    names.push(text).unwrap();
+    names[3].push_str(" text").unwrap();
+    names[3].push_str(" that becomes long").unwrap();
+    assert_eq!(names[3], "short text that becomes long");
+    drop(names);
+    assert!(one.check().is_clean() && two.check().is_clean());
+    let mut text = b.lock().unwrap().pop().unwrap().take();
+    assert!(message(|| drop(text.as_str().len())).contains("moved out of its arena"));
+    assert!(matches!(text.push('x'), Err(Error::NotInArena)));
+    assert!(matches!(text.shrink_to_fit(), Err(Error::NotInArena)));
 }
 
 #[test]
@@ -82,17 +109,17 @@ fn dropped_outside() {
     // In the same section, after it, in the next one, after the arena.
     drop(mem::take(&mut *root.lock().unwrap()));
     assert!(arena.check().problems().is_empty());
-    root.lock().unwrap().try_extend(["a"; 100]).unwrap();
+    root.lock().unwrap().try_extend([NAMES[0]; 100]).unwrap();
     let out = mem::take(&mut *root.lock().unwrap());
     drop(out);
     assert!(arena.check().problems().is_empty());
-    root.lock().unwrap().try_extend(["a"; 100]).unwrap();
+    root.lock().unwrap().try_extend([NAMES[0]; 100]).unwrap();
     let out = mem::take(&mut *root.lock().unwrap());
     let again = root.lock().unwrap();
     drop(out);
     drop(again);
     assert!(arena.check().problems().is_empty());
-    root.lock().unwrap().try_extend(["a"; 100]).unwrap();
+    root.lock().unwrap().try_extend([NAMES[0]; 100]).unwrap();
     let out = mem::take(&mut *root.lock().unwrap());
     drop((root, arena));
     assert_eq!(out.len(), 100);
@@ -109,7 +136,8 @@ fn put_back_in_another_section() {
     }
     *root.lock().unwrap() = out;
     root.lock().unwrap().push_from("d").unwrap();
-    assert_eq!(*root.lock().unwrap(), ["a", "b", "c", "d"]);
+    assert_eq!(root.lock().unwrap()[..3], NAMES);
+    assert_eq!(root.lock().unwrap()[3], "d");
     assert!(arena.check().problems().is_empty());
 }
 
@@ -125,10 +153,10 @@ fn other_arenas_are_refused() {
     assert!(matches!(names.push_from("x"), Err(Error::OtherArena)));
     assert_eq!(format!("{:?}", *names), "[3 elsewhere]");
     let out = mem::replace(&mut *names, theirs);
-    assert_eq!(*names, ["a", "b", "c"]);
+    assert_eq!(*names, NAMES);
     drop(names);
     *a.lock().unwrap() = out;
-    assert_eq!(*a.lock().unwrap(), ["a", "b", "c"]);
+    assert_eq!(*a.lock().unwrap(), NAMES);
     let text = a.lock().unwrap().pop().unwrap().take();
     let mut names = b.lock().unwrap();
     names.push(text).unwrap();
@@ -137,7 +165,7 @@ fn other_arenas_are_refused() {
     let text = names.pop().unwrap().take();
     drop(names);
     a.lock().unwrap().push(text).unwrap();
-    assert_eq!(*a.lock().unwrap(), ["a", "b", "c"]);
+    assert_eq!(*a.lock().unwrap(), NAMES);
 }
 
 #[test]
@@ -150,11 +178,11 @@ fn forgotten_guards_are_harmless() {
     mem::forget(names.swap_remove(0));
     mem::forget(names.drain(..));
     mem::forget(names.iter_mut());
-    assert_eq!(*names, ["a", "b", "c"]);
+    assert_eq!(*names, NAMES);
     let mut drain = names.drain(..2);
-    assert_eq!(*drain.next().unwrap(), "a");
+    assert_eq!(*drain.next().unwrap(), NAMES[0]);
     mem::forget(drain);
-    assert_eq!(*names, ["c", "b"]);
+    assert_eq!(*names, [NAMES[2], NAMES[1]]);
     mem::forget(names.drain(..).next());
     assert_eq!(*names, [""; 0]);
 }

@@ -34,6 +34,50 @@ fn text() {
 }
 
 #[test]
+fn short_texts_need_no_blocks() {
+    let arena = Arena::in_memory().unwrap();
+    let root = root(&arena);
+    let blocks = || -> u64 {
+        arena
+            .stats()
+            .classes
+            .iter()
+            .map(|class| class.allocated)
+            .sum()
+    };
+    let none = blocks();
+    let mut s = root.lock().unwrap();
+    assert_eq!((s.capacity(), s.is_empty()), (16, true));
+    s.assign("0123456789abcdef").unwrap();
+    s.reserve(0).unwrap();
+    assert_eq!(
+        (s.as_str(), s.capacity(), blocks()),
+        ("0123456789abcdef", 16, none)
+    );
+    s.make_ascii_uppercase();
+    s.insert(16, 'G').unwrap();
+    assert_eq!((s.as_str(), blocks()), ("0123456789ABCDEFG", none + 1));
+    assert!(s.capacity() > 16);
+    // It stays where it is.
+    s.truncate(3);
+    assert!(s.capacity() > 16);
+    assert_eq!((s.as_str(), blocks()), ("012", none + 1));
+    s.shrink_to_fit().unwrap();
+    assert_eq!((s.as_str(), s.capacity(), blocks()), ("012", 16, none));
+    s.reserve_exact(20).unwrap();
+    assert!(s.capacity() >= 23);
+    assert_eq!((s.as_str(), blocks()), ("012", none + 1));
+    s.clear();
+    s.shrink_to_fit().unwrap();
+    assert_eq!((s.as_str(), s.capacity(), blocks()), ("", 16, none));
+    s.push_str("short").unwrap();
+    let rest = s.split_off(2).unwrap();
+    assert_eq!((s.as_str(), rest.as_str(), blocks()), ("sh", "ort", none));
+    drop((rest, s));
+    assert!(arena.check().is_clean(), "{}", arena.check());
+}
+
+#[test]
 fn equal_keys_hash_equally() {
     fn hashed<K: sharena::Share>(key: &impl Key<K>, state: &RandomState) -> u64 {
         state.hash_one(key.form())

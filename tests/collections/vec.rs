@@ -221,8 +221,9 @@ fn sorting() {
     let arena = Arena::in_memory().unwrap();
     let root = arena.root::<Mutex<Vec<String>>>("v").unwrap();
     let mut v = root.lock().unwrap();
-    v.try_extend((0..200).map(|i| format!("{}", i * 7919 % 200)))
-        .unwrap();
+    // Of lengths that differ, and too long for the strings themselves.
+    let text = |i: usize| format!("{:0width$}", i * 7919 % 200, width = 17 + i % 5);
+    v.try_extend((0..200).map(text)).unwrap();
     let mut expected: std::vec::Vec<_> = v.iter().map(|s| s.as_str().to_owned()).collect();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut left = 300;

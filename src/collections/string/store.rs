@@ -15,8 +15,14 @@ macro_rules! text {
             #[inline]
             unsafe fn store(self, slot: *mut String) -> Result {
                 let bytes: &[u8] = self.as_bytes();
-                // SAFETY: by contract; a `String` is laid out as a `Vec<u8>`, and this is UTF-8.
-                unsafe { Vec::store_copy(slot.cast::<Vec<u8>>(), bytes) }
+                // SAFETY: by contract; otherwise a `String` is laid out as a `Vec<u8>`. It is UTF-8.
+                unsafe {
+                    match String::short(bytes) {
+                        Some(short) => slot.write(short),
+                        None => Vec::store_copy(slot.cast::<Vec<u8>>(), bytes)?,
+                    }
+                }
+                Ok(())
             }
         }
     )* };

@@ -17,9 +17,9 @@ impl Default for String {
 impl fmt::Debug for String {
     /// The text; of a string that was moved out of its arena only how long it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bytes.slice_anywhere() {
-            Some(_) => self.as_str().fmt(f),
-            None => write!(f, "\"{} bytes elsewhere\"", self.len()),
+        match self.long().map(|bytes| bytes.slice_anywhere()) {
+            Some(None) => write!(f, "\"{} bytes elsewhere\"", self.len()),
+            _ => self.as_str().fmt(f),
         }
     }
 }

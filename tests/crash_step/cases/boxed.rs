@@ -121,7 +121,7 @@ fn push(arena: &Arena, number: u64) -> Result {
             next,
         };
         let node = list.set(node)?;
-        node.name.push_str("named")
+        node.name.push_str("named, in its own block")
     })
 }
 

@@ -26,14 +26,18 @@ struct Both {
 const MANY: usize = 230;
 
 pub(super) fn subject() -> Subject<usize> {
-    let many: Act = |arena| with(arena, 400, "word");
+    let many: Act = |arena| with(arena, 400, "a word in its own block");
     let mut starts = vec![
-        Start::own("just too many", |arena| with(arena, 350, "word")),
+        Start::own("just too many", |arena| {
+            with(arena, 350, "a word in its own block")
+        }),
         Start::own("many", many),
-        Start::own("many more", |arena| with(arena, 700, "word")),
+        Start::own("many more", |arena| {
+            with(arena, 700, "a word in its own block")
+        }),
         Start::own("large ones", |arena| with(arena, 360, &"word ".repeat(40))),
         Start::own("after removals", |arena| {
-            with(arena, 500, "word")?;
+            with(arena, 500, "a word in its own block")?;
             let root = start::root::<Words>(arena, "many words")?;
             root.lock()?.truncate(400);
             Ok(())
@@ -46,7 +50,7 @@ pub(super) fn subject() -> Subject<usize> {
     });
     starts.push(Start {
         name: "full, and so can be its log",
-        fill: |arena| with_numbers(arena, 350, "word", MANY),
+        fill: |arena| with_numbers(arena, 350, "a word in its own block", MANY),
         condition: Condition::FullToTheLast,
     });
     starts.extend(Start::in_all_conditions(many));
@@ -98,7 +102,7 @@ pub(super) fn subject() -> Subject<usize> {
         },
         go_on: |arena| {
             change(arena, |words| {
-                words.push_from("one more")?;
+                words.push_from("one more that has its own block")?;
                 Ok(drop(words.pop()))
             })
         },
@@ -118,10 +122,10 @@ fn with_numbers(arena: &Arena, count: usize, word: &str, numbers_each: usize) ->
         numbers.resize(numbers_each, 0)?;
     }
     for word in &mut both.lock()?.words {
-        word.assign("a word")?;
+        word.assign("a word in its own block")?;
     }
     for _ in 0..12 {
-        both.lock()?.named.push_from("a name")?;
+        both.lock()?.named.push_from("a name in its own block")?;
     }
     change(arena, |words| {
         (0..count).try_for_each(|_| words.push_from(word))

@@ -34,20 +34,33 @@ pub(super) fn subject() -> Subject<(u64, usize)> {
         condition: Condition::FullToTheLast,
     };
     let mut starts = vec![
-        Start::own("room enough", |arena| fill(arena, &["word"])),
-        full("full to the last block", |arena| fill(arena, &["word"])),
+        Start::own("room enough", |arena| {
+            fill(arena, &["a word in its own block"])
+        }),
+        full("full to the last block", |arena| {
+            fill(arena, &["a word in its own block"])
+        }),
         full("longer words", |arena| {
             fill(arena, &["a word of some length"])
         }),
         full("words of all sizes", |arena| {
-            let long = "word".repeat(60);
+            let long = "a word in its own block".repeat(60);
             fill(
                 arena,
-                &["word", &long[..20], &long[..50], &long, &long[..100]],
+                &[
+                    "a word in its own block",
+                    &long[..20],
+                    &long[..50],
+                    &long,
+                    &long[..100],
+                ],
             )
         }),
         full("after removals", |arena| {
-            fill(arena, &["word", "another word"])?;
+            fill(
+                arena,
+                &["a word in its own block", "another word in its own block"],
+            )?;
             change(arena, |both| {
                 (0..WORDS)
                     .step_by(3)
@@ -56,12 +69,12 @@ pub(super) fn subject() -> Subject<(u64, usize)> {
             })
         }),
         full("blocks of others", |arena| {
-            let fill = || fill(arena, &["word"]);
+            let fill = || fill(arena, &["a word in its own block"]);
             thread::scope(|scope| scope.spawn(fill).join().expect("no panic"))
         }),
     ];
     // `Condition::Full` takes more room itself than is left beside so long a log.
-    let conditions = Start::in_all_conditions(|arena| fill(arena, &["word"]));
+    let conditions = Start::in_all_conditions(|arena| fill(arena, &["a word in its own block"]));
     starts.extend(conditions.into_iter().skip(1));
     Subject {
         name: "overflow",
@@ -111,7 +124,11 @@ pub(super) fn subject() -> Subject<(u64, usize)> {
             let words = both.words.iter().filter(|word| !word.is_empty());
             (sum.sum(), words.count())
         },
-        go_on: |arena| change(arena, |both| both.words[0].assign("one more")),
+        go_on: |arena| {
+            change(arena, |both| {
+                both.words[0].assign("one more that has its own block")
+            })
+        },
         pace: Pace::Stores,
         outlives: true,
     }

@@ -56,7 +56,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             ),
             unit("fail to create", |arena| {
                 let filled = arena.root_with::<Mutex<Shared<String>>>("new", |list| {
-                    list.get_mut()?.push_from("dropped again")?;
+                    list.get_mut()?.push_from("dropped again, with its block")?;
                     Err(Error::from("no"))
                 });
                 match filled {

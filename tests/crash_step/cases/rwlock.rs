@@ -192,7 +192,7 @@ fn committed(done: Result) -> Result<bool> {
 
 fn change(value: &mut Value) -> Result {
     value.left += 1;
-    value.words.push_from("a word or two")?;
+    value.words.push_from("a word or two, or three")?;
     if value.words.len() > 3 {
         drop(value.words.remove(0));
     }

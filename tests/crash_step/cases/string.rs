@@ -14,6 +14,10 @@ pub(super) fn subject() -> Subject<std::string::String> {
         Start::own("empty", |arena| with(arena, "")),
         Start::own("one letter", |arena| with(arena, "a")),
         Start::own("several bytes to a letter", |arena| with(arena, "äöü€𝄞")),
+        Start::own("the longest without a block", |arena| {
+            with(arena, "0123456789abcdef")
+        }),
+        Start::own("short, in a block", short_in_a_block),
         Start::own("at capacity", at_capacity),
         Start::own("after removals", after_removals),
         Start::own("long", |arena| with(arena, &"long ".repeat(300))),
@@ -98,12 +102,18 @@ fn with(arena: &Arena, content: &str) -> Result {
 
 fn at_capacity(arena: &Arena) -> Result {
     change(arena, |text| {
-        text.push_str("full")?;
+        text.push_str("full, in a block")?;
+        text.push('.')?;
         while text.len() < text.capacity() {
             text.push('.')?;
         }
         Ok(())
     })
+}
+
+fn short_in_a_block(arena: &Arena) -> Result {
+    with(arena, "text that was longer")?;
+    change(arena, |text| Ok(text.truncate(7)))
 }
 
 fn after_removals(arena: &Arena) -> Result {

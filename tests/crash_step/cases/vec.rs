@@ -29,7 +29,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
         name: "vec",
         starts,
         operations: vec![
-            unit("push", |arena| push(arena, "pushed")),
+            unit("push", |arena| push(arena, "pushed, with its own block")),
             unit("pop", |arena| change(arena, |words| Ok(drop(words.pop())))),
             unit("insert", insert),
             unit("remove", remove),
@@ -90,14 +90,24 @@ fn at_capacity(arena: &Arena) -> Result {
     change(arena, |words| {
         words.push_from("first")?;
         while words.len() < words.capacity() {
-            words.push_from("up to capacity")?;
+            words.push_from("up to capacity, in blocks")?;
         }
         Ok(())
     })
 }
 
 fn after_removals(arena: &Arena) -> Result {
-    with(arena, &["a", "b", "c is the longest here", "d", "e", "f"])?;
+    with(
+        arena,
+        &[
+            "a",
+            "b, which has its own block",
+            "c is the longest here",
+            "d",
+            "e, which has its own block",
+            "f",
+        ],
+    )?;
     change(arena, |words| {
         words.pop();
         drop(words.remove(1));
