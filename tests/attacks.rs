@@ -50,7 +50,7 @@ fn world() -> (Arena, Root<World>) {
     guard.b.try_extend(0..99).unwrap();
     guard.either = Either::Number(1, 2, 3, 4);
     for n in 0..30 {
-        let word = format!("word {}", (n * 7) % 31);
+        let word = format!("a word in a block, {}", (n * 7) % 31);
         guard.words.push_from(word.as_str()).unwrap();
     }
     drop(guard);

@@ -211,7 +211,9 @@ fn containers_that_make_no_sense() {
         patient.assert_found(container + OFFSET, &word(buffer + 4), Alignment);
         patient.assert_found(container + OFFSET, &word(buffer + 8), Dangling);
         patient.assert_found(container + OFFSET, &word(1 << 40), Dangling);
-        patient.assert_found(container + OFFSET, &word(64), Dangling);
+        for offset in [8, 16, 64] {
+            patient.assert_found(container + OFFSET, &word(offset), Dangling);
+        }
     }
     patient.assert_found(map + OFFSET, &word(buffer), TwoOwners);
     patient.assert_found(names + OFFSET, &word(0), Length);

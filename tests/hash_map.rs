@@ -580,8 +580,8 @@ fn removed_guards_that_a_child_inherits_do_nothing() {
     let arena = Arena::options().max_size(4 << 20).anonymous().unwrap();
     let root = arena.root::<Mutex<HashMap<u64, String>>>("map").unwrap();
     let mut map = root.lock().unwrap();
-    map.insert(1, "one").unwrap();
-    map.insert(2, "two").unwrap();
+    map.insert(1, "one, in its own block").unwrap();
+    map.insert(2, "two, in its own block").unwrap();
     map.commit().unwrap();
     let removed = map.remove(&1);
     let mut inherited = Some(removed);
@@ -592,7 +592,7 @@ fn removed_guards_that_a_child_inherits_do_nothing() {
     assert_eq!(child.wait(), 0);
     assert_eq!(
         inherited.flatten().as_deref().map(String::as_str),
-        Some("one")
+        Some("one, in its own block")
     );
     assert_eq!(map.len(), 1);
     drop(map);

@@ -248,7 +248,7 @@ fn a_full_arena_leaves_it_as_it_was() {
     let mut map = root.lock().unwrap();
     let mut model = Model::new();
     let error = loop {
-        let key = format!("key {}", model.len());
+        let key = format!("the key of number {}", model.len());
         match map.insert(key.as_str(), &[7; 20][..]) {
             Ok(_) => {
                 model.insert(key, std::vec![7; 20]);
@@ -263,10 +263,10 @@ fn a_full_arena_leaves_it_as_it_was() {
     assert!(model.len() > 100, "{}", model.len());
     assert_same(&map, &model);
     map.commit().unwrap();
-    map.remove("key 0");
-    map.remove("key 1");
+    map.remove("the key of number 0");
+    map.remove("the key of number 1");
     map.commit().unwrap();
-    map.insert("key 0", &[7; 20][..]).unwrap();
+    map.insert("the key of number 0", &[7; 20][..]).unwrap();
     drop(map);
     assert!(arena.check().is_clean(), "{}", arena.check());
 }

@@ -490,12 +490,12 @@ fn a_program_that_does_not_know_a_type_can_remove_it() {
             let mut deep = deep.get_mut()?;
             for number in 0..300 {
                 let list = deep.names.entry(number.to_string().as_str()).or_default()?;
-                list.push_from("something")?;
+                list.push_from("something that needs a block")?;
                 deep.locks[number % 2].get_mut()?.push(number as u64)?;
                 let bytes = Vec::new();
                 deep.kind = Kind::Some(String::new(), Vec::new());
                 if let Kind::Some(name, list) = &mut deep.kind {
-                    name.push_str("a kind")?;
+                    name.push_str("a kind that needs a block")?;
                     list.push(bytes)?;
                     list[0].push(7)?;
                 }

@@ -47,7 +47,7 @@ fn good() -> &'static [u8] {
         let root = arena.root::<Mutex<World>>("world").expect("a root");
         let mut guard = root.lock().expect("the lock");
         for n in 0..20u64 {
-            let text = format!("word {n}");
+            let text = format!("word {n} {}", "x".repeat(n as usize % 24));
             guard.words.push_from(text.as_str()).expect("room");
             guard.counts.insert(text.as_str(), n).expect("room");
             guard

@@ -234,15 +234,15 @@ impl<T> Reserved<T> {
     #[cold]
     #[inline(never)]
     fn publish_in_section(mut self) -> Result<RelPtr<T>> {
-        // SAFETY: C1; the reference ends before the section is used.
-        let own = unsafe { self.ctx.as_mut() };
-        if !own.is_own() {
+        // SAFETY: C1; the reference ends with this statement.
+        if !unsafe { self.ctx.as_ref() }.is_own() {
             // Its maker's process was forked: the block is the parent's.
             return Err(Error::NoSection);
         }
         let pointer = self.pointer();
         if let Some(class) = self.shape.class()
-            && own.publish_among_others(pointer.offset(), class)
+            // SAFETY: C1; the reference ends with this call.
+            && unsafe { self.ctx.as_mut() }.publish_among_others(pointer.offset(), class)
         {
             self.defuse();
             return Ok(pointer);

@@ -185,19 +185,18 @@ impl Cache {
         }
     }
 
-    /// Takes back what others freed in own slabs of all classes, if they freed anything; not each time, so that
+    /// Takes back what others freed in own slabs of all classes, where they left a hint; not each time, so that
     /// looking through many slabs is paid for by many refills.
     fn drain_hinted(&mut self, mapping: &Mapping) {
         self.since_drain += 1;
-        let hint = &mapping.doubt(self.slot).remote_frees;
-        if hint.load(Relaxed) == 0 || self.since_drain * 16 < self.owned.len() {
+        if self.since_drain * 16 < self.owned.len() {
             return;
         }
         self.since_drain = 0;
-        hint.store(0, SeqCst);
+        mapping.doubt(self.slot).remote_frees.store(0, SeqCst);
         for place in 0..self.owned.len() {
             let slab = self.owned[place].slab as usize;
-            if mapping.bits(slab).remote_hint.load(Relaxed) != 0 {
+            if mapping.bits(slab).remote_hint.load(SeqCst) != 0 {
                 self.drain_place(mapping, place as u32);
             }
         }

@@ -169,18 +169,12 @@ impl Mapping {
         }
     }
 
-    /// The owner, who looks at his slabs only if he is told, is told twice: ahead of the slab's hint, since
-    /// who is killed behind that would keep others from telling; and behind it, since he may have looked in
-    /// between, or be another one by now.
+    /// Who is killed in between has told nobody, and keeps others from telling: so the owner does not only
+    /// look at his slabs when he is told.
     #[cold]
     #[inline(never)]
     fn raise_hint(&self, slab: usize) {
-        self.tell_owner(slab);
         self.bits(slab).remote_hint.store(1, SeqCst);
-        self.tell_owner(slab);
-    }
-
-    fn tell_owner(&self, slab: usize) {
         let state = self.state(slab);
         if state.is(SlabKind::Owned) && state.slot() < self.geometry().slots {
             self.doubt(state.slot()).remote_frees.store(1, SeqCst);

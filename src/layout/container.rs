@@ -21,7 +21,7 @@ pub(crate) mod marks {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct BufferHeader {
-    /// Where the buffer begins; 0 if there is none.
+    /// Where the buffer begins; 0 if there is none. In a [`TextHeader`] the length of the text.
     pub(crate) offset: u64,
     /// The section that recorded this header last.
     pub(crate) stamp: u64,

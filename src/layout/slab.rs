@@ -154,7 +154,7 @@ impl std::fmt::Debug for SlabState {
 /// others note what they freed. A block is allocated if it is published and not remotely freed.
 #[repr(C, align(64))]
 pub(crate) struct SlabBits {
-    /// Not 0 if remote frees may be waiting: a hint.
+    /// Not 0 if remote frees may be waiting: a hint. Its owner was told so, unless that was prevented.
     pub(crate) remote_hint: AtomicU32,
     pub(crate) reserved: u32,
     /// The slabs in the span, while this slab is the head of one.

@@ -176,6 +176,10 @@ impl<V: Visitor> Walk<'_, V> {
         let Some((block, len, capacity)) = self.vec_header(at, 1, 1) else {
             return;
         };
+        if block == 0 {
+            // Somebody changes it meanwhile.
+            return;
+        }
         let edge = Edge {
             header: at,
             header_size: size_of::<VecHeader>() as u64,

@@ -100,6 +100,16 @@ fn short_texts_are_at_home_everywhere() {
     assert!(message(|| drop(text.as_str().len())).contains("moved out of its arena"));
     assert!(matches!(text.push('x'), Err(Error::NotInArena)));
     assert!(matches!(text.shrink_to_fit(), Err(Error::NotInArena)));
+    // A short one, in a block.
+    a.lock().unwrap()[0].truncate(5);
+    let mut text = a.lock().unwrap().remove(0).take();
+    assert!(matches!(text.shrink_to_fit(), Err(Error::NotInArena)));
+    assert!(message(|| drop(text.as_str().len())).contains("moved out of its arena"));
+    a.lock().unwrap().push(text).unwrap();
+    assert_eq!(a.lock().unwrap()[2], NAMES[0][..5]);
+    let mut empty = String::new();
+    assert_eq!(empty.as_mut_str(), "");
+    assert_eq!(empty.split_off(0).unwrap(), "");
 }
 
 #[test]

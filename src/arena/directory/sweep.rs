@@ -115,7 +115,7 @@ mod tests {
             loop {
                 let mut words = words.lock()?;
                 words.push(collections::String::new())?;
-                words.last_mut().unwrap().push_str("sixteen letters.")?;
+                words.last_mut().unwrap().push_str("seventeen letters")?;
             }
         };
         assert!(matches!(fill(), Err(Error::Full { .. })));

@@ -271,9 +271,9 @@ impl String {
         if len > SHORT_TEXT {
             return bytes.shrink_to_fit();
         }
-        let mut text = [0; SHORT_TEXT];
-        text[..len].copy_from_slice(bytes);
         let writer = self.open()?;
+        let mut text = [0; SHORT_TEXT];
+        text[..len].copy_from_slice(self.as_bytes());
         raw::free_buffer(writer, &mut self.header.buffer)?;
         self.set_short(len, text);
         Ok(())
@@ -308,6 +308,9 @@ impl String {
     #[track_caller]
     pub fn split_off(&mut self, at: usize) -> Result<String> {
         assert!(self.is_char_boundary(at), "byte {at} is inside a character");
+        if at == self.len() {
+            return Ok(String::new());
+        }
         if let Some(rest) = String::short(&self.as_bytes()[at..]) {
             self.splice(at..self.len(), b"")?;
             return Ok(rest);

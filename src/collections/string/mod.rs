@@ -162,7 +162,9 @@ impl String {
     /// As [`Vec::as_mut_slice`].
     #[track_caller]
     pub fn as_mut_str(&mut self) -> &mut str {
-        let bytes: &mut [u8] = if self.is_short() {
+        let bytes: &mut [u8] = if self.is_empty() {
+            &mut []
+        } else if self.is_short() {
             self.open_or_panic();
             let len = self.len();
             &mut self.header.text[..len]

@@ -55,7 +55,8 @@ use std::{marker::PhantomData, ptr::NonNull, slice};
 /// All methods of slices are there, too. Those that record nothing but what they change, such as
 /// [`get_mut`](Vec::get_mut), [`swap`](Vec::swap) and [`iter_mut`](Vec::iter_mut), are methods of
 /// the vector; so is [`sort`](Vec::sort), since `std` sorts *slices* by comparing elements on the
-/// stack, where elements that own memory are inert: that panics, and loses nothing.
+/// stack, where elements that own memory are inert: that panics, and loses nothing. (A short
+/// [`String`](super::String) owns none.)
 ///
 /// # Panics
 ///

@@ -152,7 +152,9 @@ mod tests {
         let mut words = root.lock().unwrap();
         let mut model: std::vec::Vec<std::string::String> = std::vec::Vec::new();
         for n in 0..500u32 {
-            let word = format!("{}", n.wrapping_mul(2_654_435_761) % 97);
+            // Some in the strings, some in blocks.
+            let width = 14 + n as usize % 5;
+            let word = format!("{:0width$}", n.wrapping_mul(2_654_435_761) % 97);
             words.push_from(word.as_str()).unwrap();
             model.push(word);
         }

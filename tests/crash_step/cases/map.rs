@@ -31,10 +31,12 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
         name: "map",
         starts,
         operations: vec![
-            unit("insert", |arena| insert(arena, "new", 1)),
-            unit("insert over", |arena| insert(arena, "key 0", 2)),
+            unit("insert", |arena| insert(arena, "a new key, in a block", 1)),
+            unit("insert over", |arena| {
+                insert(arena, "key of some length, 0", 2)
+            }),
             unit("change a value", |arena| {
-                change(arena, |map| match map.get_mut("key 0") {
+                change(arena, |map| match map.get_mut("key of some length, 0") {
                     Some(value) => value.push(7),
                     None => Ok(()),
                 })
@@ -44,20 +46,19 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
                     map.values_mut().try_for_each(|value| value.push(8))
                 })
             }),
-            unit("remove", |arena| remove(arena, "key 0")),
+            unit("remove", |arena| remove(arena, "key of some length, 0")),
             unit("take a value", take_a_value),
             unit("remove and insert", |arena| {
                 change(arena, |map| {
-                    map.remove("key 0");
-                    map.entry("other").or_default()?.push(7)
+                    map.remove("key of some length, 0");
+                    map.entry("another key, in a block").or_default()?.push(7)
                 })
             }),
             unit("replace all", replace_all),
             unit("retain", |arena| {
-                change(
-                    arena,
-                    |map| Ok(map.retain(|key, _| key.as_str() != "key 0")),
-                )
+                change(arena, |map| {
+                    Ok(map.retain(|key, _| key.as_str() != "key of some length, 0"))
+                })
             }),
             unit("drain", |arena| {
                 change(arena, |map| {
@@ -69,7 +70,10 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
             unit("shrink_to_fit", |arena| change(arena, Map::shrink_to_fit)),
             unit("extend", |arena| {
                 change(arena, |map| {
-                    map.try_extend([("x", Shared::new()), ("key 0", Shared::new())])
+                    map.try_extend([
+                        ("x", Shared::new()),
+                        ("key of some length, 0", Shared::new()),
+                    ])
                 })
             }),
             unit("clear", |arena| change(arena, |map| Ok(map.clear()))),
@@ -83,7 +87,7 @@ pub(super) fn subject() -> Subject<BTreeMap<std::string::String, Vec<u64>>> {
         observe,
         go_on: |arena| {
             insert(arena, "later", 9)?;
-            remove(arena, "key 1")
+            remove(arena, "key of some length, 1")
         },
         pace: Pace::Instructions,
         outlives: true,
@@ -109,7 +113,7 @@ fn remove(arena: &Arena, key: &str) -> Result {
 
 fn with(arena: &Arena, entries: u64) -> Result {
     change(arena, |_| Ok(()))?;
-    (0..entries).try_for_each(|entry| insert(arena, &format!("key {entry}"), entry))
+    (0..entries).try_for_each(|entry| insert(arena, &format!("key of some length, {entry}"), entry))
 }
 
 /// The next insert makes it grow.
@@ -117,7 +121,7 @@ fn at_rehash(arena: &Arena) -> Result {
     with(arena, 1)?;
     change(arena, |map| {
         for entry in map.len()..map.capacity() {
-            map.entry(format!("key {entry}").as_str())
+            map.entry(format!("key of some length, {entry}").as_str())
                 .or_default()?
                 .push(3)?;
         }
@@ -127,29 +131,29 @@ fn at_rehash(arena: &Arena) -> Result {
 
 fn after_removals(arena: &Arena) -> Result {
     with(arena, 7)?;
-    (3..6).try_for_each(|entry| remove(arena, &format!("key {entry}")))
+    (3..6).try_for_each(|entry| remove(arena, &format!("key of some length, {entry}")))
 }
 
 fn removed_to_the_last(arena: &Arena) -> Result {
     with(arena, 4)?;
-    (0..4).try_for_each(|entry| remove(arena, &format!("key {entry}")))
+    (0..4).try_for_each(|entry| remove(arena, &format!("key of some length, {entry}")))
 }
 
 fn long_values(arena: &Arena) -> Result {
     with(arena, 2)?;
     change(arena, |map| {
-        let value = map.get_mut("key 0").expect("inserted");
+        let value = map.get_mut("key of some length, 0").expect("inserted");
         (0..700).try_for_each(|number| value.push(number))
     })
 }
 
 fn take_a_value(arena: &Arena) -> Result {
     change(arena, |map| {
-        let Some(removed) = map.remove("key 0") else {
+        let Some(removed) = map.remove("key of some length, 0") else {
             return Ok(());
         };
         let value = removed.take();
-        map.insert("taken", value).map(drop)
+        map.insert("taken, in its own block", value).map(drop)
     })
 }
 

@@ -49,8 +49,8 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             filled(arena, 6)?;
             change(arena, 0, |account| {
                 account.words.truncate(2);
-                account.deep.remove("key 1");
-                account.deep.remove("key 2");
+                account.deep.remove("key of some length, 1");
+                account.deep.remove("key of some length, 2");
                 Ok(())
             })
         }),
@@ -77,7 +77,9 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             unit("two locks", two_locks),
             unit("three locks, one within", |arena| {
                 arena.section(|| {
-                    change(arena, 2, |account| account.words.push_from("third"))?;
+                    change(arena, 2, |account| {
+                        account.words.push_from("the third one, in a block")
+                    })?;
                     two_locks(arena)
                 })
             }),
@@ -151,7 +153,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
                 &[|arena| {
                     change(arena, 0, |account| {
                         account.balance += 1;
-                        account.words.push_from("committed")
+                        account.words.push_from("committed, in a block")
                     })
                 }],
             ),
@@ -172,7 +174,9 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             unit("transaction that is undone", |arena| transfer(arena, true)),
             unit("an error in the middle", |arena| {
                 let failed = arena.section(|| {
-                    change(arena, 0, |account| account.words.push_from("kept"))?;
+                    change(arena, 0, |account| {
+                        account.words.push_from("kept, in its own block")
+                    })?;
                     Err::<(), _>(Error::from("stop"))
                 });
                 match failed {
@@ -185,7 +189,7 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
         go_on: |arena| {
             two_locks(arena)?;
             change(arena, 0, |account| {
-                account.words.push_from("one more")?;
+                account.words.push_from("one more, in its own block")?;
                 drop(account.words.remove(0));
                 fill_deep(&mut account.deep, 1, 1)
             })
@@ -207,7 +211,7 @@ fn filled(arena: &Arena, words: usize) -> Result {
             account.balance = 10;
             account.state = State::Numbers(9, 8, 7, 6);
             for word in 0..words {
-                let word = format!("word {} of {which}", (word * 7) % 5);
+                let word = format!("a word, number {} of {which}", (word * 7) % 5);
                 account.words.push_from(word.as_str())?;
             }
             fill_deep(&mut account.deep, words.min(3), 1)
@@ -218,11 +222,13 @@ fn filled(arena: &Arena, words: usize) -> Result {
 
 fn fill_deep(deep: &mut Deep, keys: usize, lists: usize) -> Result {
     for key in 0..keys {
-        let value = deep.entry(format!("key {key}").as_str()).or_default()?;
+        let value = deep
+            .entry(format!("key of some length, {key}").as_str())
+            .or_default()?;
         for list in 0..lists {
             value.push(Shared::new())?;
             let inner = value.last_mut().expect("pushed just now");
-            inner.push_from(format!("list {list}").as_str())?;
+            inner.push_from(format!("a text of the list {list}").as_str())?;
         }
     }
     Ok(())
@@ -270,9 +276,9 @@ fn transfer(arena: &Arena, fails: bool) -> Result {
         let (mut from, mut to) = (tx.lock(&root[0])?, tx.lock(&root[1])?);
         from.balance -= 3;
         to.balance += 3;
-        to.words.push_from("transferred")?;
+        to.words.push_from("transferred, in a block")?;
         from.state = State::Nothing;
-        from.deep.remove("key 0");
+        from.deep.remove("key of some length, 0");
         match fails {
             true => Err(Error::other("taken back")),
             false => Ok(()),
@@ -288,7 +294,7 @@ fn commit_in_the_middle(arena: &Arena) -> Result {
     let root = start::root::<Accounts>(arena, "accounts")?;
     let mut guard = root[0].lock()?;
     guard.balance += 1;
-    guard.words.push_from("committed")?;
+    guard.words.push_from("committed, in a block")?;
     guard.commit()?;
     drop(guard.words.remove(0));
     guard.balance += 1;

@@ -16,7 +16,9 @@ type Words = Mutex<Shared<String>>;
 pub(super) fn subject() -> Subject<Vec<std::string::String>> {
     let mut starts = vec![
         Start::own("empty", |arena| with(arena, &[])),
-        Start::own("one element", |arena| with(arena, &["alone"])),
+        Start::own("one element", |arena| {
+            with(arena, &["alone, in its own block"])
+        }),
         Start::own("three elements", three),
         Start::own("at capacity", at_capacity),
         Start::own("after removals", after_removals),
@@ -44,7 +46,9 @@ pub(super) fn subject() -> Subject<Vec<std::string::String>> {
             }),
             unit("dedup", |arena| change(arena, |words| Ok(words.dedup()))),
             unit("extend", |arena| {
-                change(arena, |words| words.try_extend(["x", "a longer one", "z"]))
+                change(arena, |words| {
+                    words.try_extend(["x", "a longer one, in a block", "z"])
+                })
             }),
             unit("split_off", split_off),
             unit("resize_with", |arena| {
@@ -83,12 +87,15 @@ fn with(arena: &Arena, texts: &[&str]) -> Result {
 }
 
 fn three(arena: &Arena) -> Result {
-    with(arena, &["a", "a word that is longer", "c"])
+    with(
+        arena,
+        &["a word in its own block", "a word that is longer", "c"],
+    )
 }
 
 fn at_capacity(arena: &Arena) -> Result {
     change(arena, |words| {
-        words.push_from("first")?;
+        words.push_from("first, in its own block")?;
         while words.len() < words.capacity() {
             words.push_from("up to capacity, in blocks")?;
         }
@@ -100,7 +107,7 @@ fn after_removals(arena: &Arena) -> Result {
     with(
         arena,
         &[
-            "a",
+            "a, which has its own block",
             "b, which has its own block",
             "c is the longest here",
             "d",
@@ -123,7 +130,7 @@ fn long_strings(arena: &Arena) -> Result {
 fn many(arena: &Arena) -> Result {
     change(arena, |words| {
         words.reserve_exact(120)?;
-        ["a", "b", "c"]
+        ["a, in its own block", "b", "c, in its own block"]
             .iter()
             .try_for_each(|&text| words.push_from(text))
     })
@@ -136,7 +143,7 @@ fn push(arena: &Arena, text: &str) -> Result {
 fn insert(arena: &Arena) -> Result {
     change(arena, |words| {
         let middle = words.len() / 2;
-        words.insert(middle, "in the middle")
+        words.insert(middle, "in the middle, in a block")
     })
 }
 
