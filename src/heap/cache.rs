@@ -444,3 +444,41 @@ fn clear_bitmaps(mapping: &Mapping, slab: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, RelPtr};
+    use std::{alloc::Layout, sync::atomic::Ordering::*, thread};
+
+    const COUNT: usize = 20_000;
+
+    fn allocate(arena: &Arena) -> Vec<RelPtr<u8>> {
+        let block = Layout::new::<[u64; 8]>();
+        let blocks = (0..COUNT).map(|_| arena.alloc(block)?.into_raw());
+        blocks.collect::<crate::Result<_>>().unwrap()
+    }
+
+    /// As after the death of somebody who was about to tell.
+    #[test]
+    fn what_others_freed_is_found_without_being_told() {
+        let arena = Arena::in_memory().unwrap();
+        let mapping = arena.mapping();
+        let blocks = allocate(&arena);
+        let before = mapping.watermark();
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                for block in blocks {
+                    // SAFETY: just allocated, and used by nobody.
+                    unsafe { arena.dealloc(block) }.unwrap();
+                }
+            });
+        });
+        for slot in 0..mapping.slots_high() {
+            mapping.doubt(slot).remote_frees.store(0, SeqCst);
+        }
+        allocate(&arena);
+        let after = mapping.watermark();
+        // Each slab has a thousand of them.
+        assert!(after <= before + 3, "{before} slabs, then {after}");
+    }
+}
