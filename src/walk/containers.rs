@@ -176,8 +176,8 @@ impl<V: Visitor> Walk<'_, V> {
         let Some((block, len, capacity)) = self.vec_header(at, 1, 1) else {
             return;
         };
-        if block == 0 {
-            // Somebody changes it meanwhile.
+        if block <= SHORT_TEXT as u64 {
+            // Somebody has changed it meanwhile.
             return;
         }
         let edge = Edge {
