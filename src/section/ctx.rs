@@ -84,7 +84,8 @@ pub(crate) struct Ctx {
     slot: *const Slot,
     /// The slot's number.
     index: usize,
-    /// What the states of the thread's own slabs say, but for the class and the generation.
+    /// What the states of the thread's own slabs say, but for the class and the generation: put together
+    /// once, as each free compares with it.
     own_slab: SlabState,
     body: *mut Body,
     /// The thread's next context.

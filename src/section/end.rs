@@ -35,20 +35,23 @@ impl Ctx {
         if self.log_is_empty() {
             return;
         }
-        self.forget_recorded();
-        compiler_fence(SeqCst);
-        self.slot().log.store(0, Release);
+        self.commit_as(0);
         self.rewind_kept();
         compiler_fence(SeqCst);
     }
 
     #[inline(always)]
     fn commit_frees(&mut self) {
+        self.commit_as(self.position().0 | LogPosition::COMMITTED);
+        compiler_fence(SeqCst);
+    }
+
+    /// The one store: what it leaves of the log is for whoever finishes the frees; 0 if there are none.
+    #[inline(always)]
+    fn commit_as(&mut self, log: u64) {
         self.forget_recorded();
         compiler_fence(SeqCst);
-        let committed = self.position().0 | LogPosition::COMMITTED;
-        self.slot().log.store(committed, Release);
-        compiler_fence(SeqCst);
+        self.slot().log.store(log, Release);
     }
 
     /// What was recorded belongs to no section any more.
@@ -185,22 +188,19 @@ impl Ctx {
     /// something else is at `offset`, where the context is in use, or where the thread has others.
     #[inline(always)]
     pub(crate) fn free_alone(&mut self, offset: u64) -> bool {
-        match self.flags.enter_single() {
-            Some(entered) => self.free_entered(entered, offset),
-            None => false,
-        }
+        self.free_entered(self.flags.enter_single(), offset)
     }
 
     /// The same where the thread has other contexts.
     pub(crate) fn free_among_others(&mut self, offset: u64) -> bool {
-        match self.enter_among_others() {
-            Some(entered) => self.free_entered(entered, offset),
-            None => false,
-        }
+        self.free_entered(self.enter_among_others(), offset)
     }
 
     #[inline(always)]
-    fn free_entered(&mut self, entered: Entered, offset: u64) -> bool {
+    fn free_entered(&mut self, entered: Option<Entered>, offset: u64) -> bool {
+        let Some(entered) = entered else {
+            return false;
+        };
         let freed = self.free_bit(offset);
         self.flags.leave(entered);
         freed
@@ -255,22 +255,19 @@ impl Ctx {
     /// was possible: as [`Ctx::free_alone`].
     #[inline(always)]
     pub(crate) fn publish_alone(&mut self, offset: u64, class: usize) -> bool {
-        match self.flags.enter_single() {
-            Some(entered) => self.publish_entered(entered, offset, class),
-            None => false,
-        }
+        self.publish_entered(self.flags.enter_single(), offset, class)
     }
 
     /// The same where the thread has other contexts.
     pub(crate) fn publish_among_others(&mut self, offset: u64, class: usize) -> bool {
-        match self.enter_among_others() {
-            Some(entered) => self.publish_entered(entered, offset, class),
-            None => false,
-        }
+        self.publish_entered(self.enter_among_others(), offset, class)
     }
 
     #[inline(always)]
-    fn publish_entered(&mut self, entered: Entered, offset: u64, class: usize) -> bool {
+    fn publish_entered(&mut self, entered: Option<Entered>, offset: u64, class: usize) -> bool {
+        let Some(entered) = entered else {
+            return false;
+        };
         super::blocks::publish(self.mapping(), offset, class);
         self.flags.leave(entered);
         true
@@ -352,9 +349,7 @@ impl Ctx {
             if self.stamp_is_last() {
                 return false;
             }
-            self.forget_recorded();
-            compiler_fence(SeqCst);
-            self.slot().log.store(0, Release);
+            self.commit_as(0);
             self.next = self.inline;
         }
         mutant::here("between commit and release");

@@ -367,6 +367,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     /// assert_eq!(map[&1], 11);
     /// # Ok::<(), sharena::Error>(())
     /// ```
+    // By itself the compiler makes a call of it: 30 instructions and 9 stores more.
     #[inline(always)]
     pub fn insert<Q, S>(&mut self, key: Q, value: S) -> Result<bool>
     where

@@ -3,76 +3,15 @@
 use super::String;
 use crate::{
     collections::{
-        Vec, raw,
+        Vec,
         vec::{checked_range, refuse},
     },
     error::Result,
-    layout::{SHORT_TEXT, TextHeader},
-    section::Writer,
+    layout::SHORT_TEXT,
 };
-use std::{
-    ops::{Range, RangeBounds},
-    ptr,
-};
+use std::ops::RangeBounds;
 
 impl String {
-    /// Begins to change the string's header.
-    #[inline(always)]
-    fn open(&mut self) -> Result<Writer> {
-        let header = &raw mut self.header;
-        // SAFETY: the whole header of this string, which is borrowed mutably.
-        unsafe { raw::open::<{ size_of::<TextHeader>() }>(header.cast()) }
-    }
-
-    #[track_caller]
-    pub(super) fn open_or_panic(&mut self) -> Writer {
-        self.open().unwrap_or_else(|error| refuse(error))
-    }
-
-    /// Gives an opened string without a buffer a text of that length.
-    #[inline(always)]
-    fn set_short(&mut self, len: usize, text: [u8; SHORT_TEXT]) {
-        self.header.buffer.offset = len as u64;
-        self.header.text = text;
-    }
-
-    /// Moves a short text to a buffer, which `make_room` makes for so many bytes.
-    fn spill(
-        &mut self,
-        capacity: usize,
-        make_room: fn(&mut Vec<u8>, usize) -> Result,
-    ) -> Result<&mut Vec<u8>> {
-        self.open()?;
-        let (len, text) = (self.len(), self.header.text);
-        self.set_short(0, [0; SHORT_TEXT]);
-        // SAFETY: without offset, length and capacity the header is that of a vector which is empty.
-        let bytes: &mut Vec<u8> = unsafe { &mut *ptr::from_mut(self).cast() };
-        let moved = make_room(bytes, capacity).and_then(|()| bytes.extend_from_slice(&text[..len]));
-        if let Err(error) = moved {
-            self.set_short(len, text);
-            return Err(error);
-        }
-        Ok(bytes)
-    }
-
-    /// Replaces bytes by others.
-    fn splice(&mut self, range: Range<usize>, with: &[u8]) -> Result {
-        let len = self.len();
-        if let Some(bytes) = self.long_mut() {
-            return bytes.splice(range, with);
-        }
-        let after = len - range.len() + with.len();
-        if after > SHORT_TEXT {
-            return self.spill(after, Vec::reserve)?.splice(range, with);
-        }
-        self.open()?;
-        let mut text = self.header.text;
-        text.copy_within(range.end..len, range.start + with.len());
-        text[range.start..][..with.len()].copy_from_slice(with);
-        self.set_short(after, text);
-        Ok(())
-    }
-
     /// Appends text.
     ///
     /// # Errors
@@ -207,17 +146,6 @@ impl String {
         }
     }
 
-    /// Leaves so many bytes, which are no more than there are, and end with a character.
-    #[track_caller]
-    fn cut(&mut self, len: usize) {
-        if let Some(bytes) = self.long_mut() {
-            bytes.truncate(len);
-        } else if len != self.len() {
-            self.open_or_panic();
-            self.header.buffer.offset = len as u64;
-        }
-    }
-
     /// Takes all text away. As to the capacity, see [`Vec::clear`](super::Vec::clear).
     #[track_caller]
     pub fn clear(&mut self) {
@@ -231,22 +159,6 @@ impl String {
     /// As [`push_str`](String::push_str).
     pub fn reserve(&mut self, additional: usize) -> Result {
         self.make_room(additional, Vec::reserve)
-    }
-
-    fn make_room(
-        &mut self,
-        additional: usize,
-        make_room: fn(&mut Vec<u8>, usize) -> Result,
-    ) -> Result {
-        let len = self.len();
-        if let Some(bytes) = self.long_mut() {
-            return make_room(bytes, additional);
-        }
-        let capacity = len.saturating_add(additional);
-        if capacity > SHORT_TEXT {
-            self.spill(capacity, make_room)?;
-        }
-        Ok(())
     }
 
     /// The same, but not more than the allocator's rounding.
@@ -264,19 +176,11 @@ impl String {
     ///
     /// As [`push_str`](String::push_str).
     pub fn shrink_to_fit(&mut self) -> Result {
-        let len = self.len();
-        let Some(bytes) = self.long_mut() else {
-            return Ok(());
-        };
-        if len > SHORT_TEXT {
-            return bytes.shrink_to_fit();
+        match self.long_mut() {
+            Some(bytes) if bytes.len() > SHORT_TEXT => bytes.shrink_to_fit(),
+            Some(_) => self.give_up_buffer(),
+            None => Ok(()),
         }
-        let writer = self.open()?;
-        let mut text = [0; SHORT_TEXT];
-        text[..len].copy_from_slice(self.as_bytes());
-        raw::free_buffer(writer, &mut self.header.buffer)?;
-        self.set_short(len, text);
-        Ok(())
     }
 
     /// Appends what the iterator yields, all of it or nothing.

@@ -1,17 +1,17 @@
 //! UTF-8 text that grows.
 
 mod edit;
+mod form;
 mod store;
 mod traits;
 
 use super::Vec;
 use crate::{
-    layout::{BufferHeader, SHORT_TEXT, TextHeader, VecHeader},
+    layout::{BufferHeader, SHORT_TEXT, TextHeader},
     share::{Builtin, Share, TypeInfo},
 };
 use std::{
     marker::PhantomData,
-    mem::{self, ManuallyDrop},
     ops::{Deref, DerefMut},
     ptr,
 };
@@ -41,7 +41,7 @@ use std::{
 /// ```
 #[repr(C)]
 pub struct String {
-    /// That of a short text, or a [`VecHeader`]: see [`String::is_short`]. The text is UTF-8: kept by every
+    /// That of a short text, or that of a vector: see `form`. The text is UTF-8: kept by every
     /// method here, in every program that writes to the arena.
     header: TextHeader,
     bytes: PhantomData<Vec<u8>>,
@@ -63,48 +63,6 @@ impl String {
             },
             bytes: PhantomData,
         }
-    }
-
-    /// A string that lies nowhere yet, if the text is short.
-    #[inline(always)]
-    fn short(text: &[u8]) -> Option<Self> {
-        let mut string = String::new();
-        string
-            .header
-            .text
-            .get_mut(..text.len())?
-            .copy_from_slice(text);
-        string.header.buffer.offset = text.len() as u64;
-        Some(string)
-    }
-
-    /// The string that a vector of UTF-8 is.
-    fn of(bytes: Vec<u8>) -> Self {
-        const { assert!(size_of::<Vec<u8>>() == size_of::<VecHeader>()) };
-        // SAFETY: the header of a vector is that of a string: its offset is that of a block, or it is empty,
-        // and the offset 0. It is moved, not copied.
-        unsafe { mem::transmute_copy(&ManuallyDrop::new(bytes)) }
-    }
-
-    /// Whether the text lies in the header. Then the buffer's offset is its length.
-    #[inline(always)]
-    fn is_short(&self) -> bool {
-        !self.header.buffer.has_buffer()
-    }
-
-    /// The vector that the string is, unless its text is short.
-    #[inline(always)]
-    fn long(&self) -> Option<&Vec<u8>> {
-        // SAFETY: then the header is a vector's, which is all that a vector consists of.
-        (!self.is_short()).then(|| unsafe { &*ptr::from_ref(self).cast() })
-    }
-
-    /// The same, to be changed. Whatever becomes of it is a string again, if the bytes are UTF-8: without a
-    /// buffer the offset is 0.
-    #[inline(always)]
-    fn long_mut(&mut self) -> Option<&mut Vec<u8>> {
-        // SAFETY: as above.
-        (!self.is_short()).then(|| unsafe { &mut *ptr::from_mut(self).cast() })
     }
 
     /// How many bytes there are.
@@ -162,18 +120,8 @@ impl String {
     /// As [`Vec::as_mut_slice`].
     #[track_caller]
     pub fn as_mut_str(&mut self) -> &mut str {
-        let bytes: &mut [u8] = if self.is_empty() {
-            &mut []
-        } else if self.is_short() {
-            self.open_or_panic();
-            let len = self.len();
-            &mut self.header.text[..len]
-        } else {
-            // SAFETY: as in `long_mut`.
-            unsafe { &mut *ptr::from_mut(self).cast::<Vec<u8>>() }
-        };
         // SAFETY: the bytes are UTF-8, and `str` keeps them so.
-        unsafe { str::from_utf8_unchecked_mut(bytes) }
+        unsafe { str::from_utf8_unchecked_mut(self.bytes_mut()) }
     }
 }
 
