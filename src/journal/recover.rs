@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    layout::{LogPosition, SlabKind, Tag},
+    layout::{LogPosition, SlabKind, Tag, Wait},
     mapping::{Backing, Mapping},
     mutant::{self, Mutant},
     os::{self, futex, life},
@@ -82,7 +82,8 @@ pub(crate) fn recover(mapping: &Mapping, dead: usize, by: Tag, depth: Depth) -> 
         if !mutant::is(Mutant::SlabsLast) {
             release_slabs(mapping, dead);
         }
-        mapping.slot(dead).waits.store(0, Relaxed);
+        let wait = &mapping.slot(dead).wait;
+        wait.store(Wait(wait.load(Relaxed)).ended().0, Relaxed);
         // Nobody claims it before it has no life either: a claim without a life is found in the
         // gate only where a claimant died.
         mapping.slot(dead).claim.store(0, Release);

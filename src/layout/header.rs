@@ -87,7 +87,7 @@ pub(crate) const FINGERPRINT: u64 = {
     shape! { hash;
         Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, life,
             device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }
-        Slot { claim, lease, generation, serial, log, done, waits, immediate, permits, segments, inline,
+        Slot { claim, lease, generation, serial, log, done, wait, immediate, permits, segments, inline,
             reads }
         Readers { cells, further }
         SlabBits { remote_hint, span_slabs, span_bytes }

@@ -87,6 +87,40 @@ impl Tag {
     }
 }
 
+/// What a thread waits for, in one word: which lock, if any, and which of its waits it is.
+///
+/// | bits 44..64 | bits 0..44 |
+/// |---|---|
+/// | the wait's number | the lock's offset / 8, 0 if the thread waits for none |
+///
+/// Who finds the same word twice knows that the thread has waited in between: it neither took a lock
+/// nor let go of one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wait(pub(crate) u64);
+
+impl Wait {
+    const LOCK_BITS: u32 = 44;
+
+    /// The lock's offset.
+    pub(crate) const fn lock(self) -> Option<u64> {
+        match (self.0 & ((1 << Self::LOCK_BITS) - 1)) * 8 {
+            0 => None,
+            lock => Some(lock),
+        }
+    }
+
+    /// The next wait, for a lock at an offset.
+    pub(crate) const fn begun(self, lock: u64) -> Self {
+        let number = (self.0 >> Self::LOCK_BITS).wrapping_add(1);
+        Wait(number << Self::LOCK_BITS | (lock / 8))
+    }
+
+    /// What the thread says when the wait is over.
+    pub(crate) const fn ended(self) -> Self {
+        Wait(self.0 >> Self::LOCK_BITS << Self::LOCK_BITS)
+    }
+}
+
 /// How a mutex is released, see `sync/calm.rs`.
 ///
 /// | bits 2..32 | bits 0..2 | meaning |
@@ -185,7 +219,18 @@ static_assertions::const_assert_eq!(size_of::<SemaphoreHeader>(), 16);
 
 #[cfg(test)]
 mod tests {
-    use super::Contention;
+    use super::{Contention, Wait};
+
+    #[test]
+    fn each_wait_has_another_number() {
+        let first = Wait(0).begun(0x4000_0000_0008);
+        assert_eq!(first.lock(), Some(0x4000_0000_0008));
+        assert_eq!(first.ended().lock(), None);
+        let second = first.ended().begun(0x4000_0000_0008);
+        assert_eq!(second.lock(), first.lock());
+        assert_ne!(second, first);
+        assert_eq!(Wait(u64::MAX).begun(8), Wait(1));
+    }
 
     #[test]
     fn sleepers_are_counted() {

@@ -20,7 +20,7 @@ pub(crate) use geometry::Geometry;
 pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC};
 pub(crate) use lock::{
     Contention, FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, SemaphoreHeader, Tag, WAITERS_BIT,
-    lock_of_cell,
+    Wait, lock_of_cell,
 };
 pub(crate) use log::{Doom, Entry, EntryKind, HEADER_WORDS, LogPosition, MAX_RECORD};
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};

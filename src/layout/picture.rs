@@ -102,7 +102,7 @@ fn fields_lie_where_the_document_says() {
         Doubt as "Doubt" { block, remote_frees }
         ProcessEntry as "ProcessEntry" { claim, namespace }
         Slot as "Slot" {
-            segments, permits, inline, claim, lease, generation, serial, log, done, waits, burying,
+            segments, permits, inline, claim, lease, generation, serial, log, done, wait, burying,
             immediate, reads,
         }
         Readers as "Readers" { cells, further }

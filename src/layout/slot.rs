@@ -65,8 +65,8 @@ pub(crate) struct Slot {
     /// After commit: frees of blocks at or behind this position are done; 0 if none is. A section commits
     /// with 0 here.
     pub(crate) done: AtomicU64,
-    /// The offset of the lock that the thread sleeps for; 0 if none.
-    pub(crate) waits: AtomicU64,
+    /// What the thread sleeps for: a `Wait`.
+    pub(crate) wait: AtomicU64,
     /// Not 0 while a container is taken apart: then the exact state of the span that the slot's doubt
     /// word names, or all ones for a block.
     pub(crate) burying: AtomicU64,

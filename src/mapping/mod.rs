@@ -22,7 +22,7 @@ use memmap2::MmapRaw;
 use std::{
     os::unix::fs::FileExt,
     ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence},
 };
 
 /// How the pages of an arena may be used by this process.
@@ -389,6 +389,7 @@ impl Mapping {
             Backing::File { file, .. } => {
                 let mut bytes = [0; 8];
                 file.read_exact_at(&mut bytes, offset).ok()?;
+                fence(Acquire);
                 Some(u64::from_ne_bytes(bytes))
             }
             // SAFETY: checked to lie in committed memory, which is always there if it is private;

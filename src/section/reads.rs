@@ -209,7 +209,7 @@ impl Ctx {
             mapping: self.mapping(),
             tag: self.tag(),
             recoverer: self.tag(),
-            waits: Some(&self.slot().waits),
+            wait: Some(&self.slot().wait),
             mutex,
         }
     }

@@ -1,58 +1,88 @@
 //! Who waits for whom: a thread that waits in a circle waits for ever.
 //!
-//! A thread that sleeps for a lock says so in its slot (`Slot.waits`). It waits for the thread that the
+//! A thread that sleeps for a lock says so in its slot (`Slot.wait`). It waits for the thread that the
 //! lock's word names; if that is itself, for those that read the lock.
+//!
+//! What is looked at one after the other need not have been so at any one time: a thread that reads may
+//! stop, and then wait to read again. So a circle that was found is looked at once more. A thread that is
+//! still in the *same* wait, which has a number, held all the while what it holds now; and between the
+//! two looks all of them were waiting.
 
 use crate::{
     journal,
-    layout::{PENDING_BIT, Tag, lock_of_cell},
+    layout::{PENDING_BIT, Tag, Wait, lock_of_cell},
     mapping::Mapping,
 };
 use std::sync::atomic::Ordering::*;
 
 /// A thread that waits.
+#[derive(Clone, Copy)]
 struct Waiting {
     slot: usize,
+    /// What it said last.
+    said: Wait,
     /// The lock that it waits for.
     lock: u64,
     /// Which of those found before waits for this one.
     before: Option<usize>,
 }
 
-/// The locks in a circle of waiting that leads from `me`, which waits for the lock `wanted`, back to
-/// it: that one first.
-pub(super) fn find(mapping: &Mapping, me: Tag, wanted: u64) -> Option<Vec<u64>> {
-    let mut found = vec![Waiting {
-        slot: me.slot(),
-        lock: wanted,
-        before: None,
-    }];
+impl Waiting {
+    /// The thread in a slot, if it waits.
+    fn at(mapping: &Mapping, slot: usize, before: Option<usize>) -> Option<Self> {
+        let said = Wait(mapping.slot(slot).wait.load(Acquire));
+        let lock = said.lock()?;
+        Some(Waiting {
+            slot,
+            said,
+            lock,
+            before,
+        })
+    }
+}
+
+/// The locks in a circle of waiting that leads from `me`, which said what it waits for, back to it: that
+/// one first.
+pub(super) fn find(mapping: &Mapping, me: Tag) -> Option<Vec<u64>> {
+    let circle = look_for(mapping, me)?;
+    is_there(mapping, &circle).then(|| circle.iter().map(|waiting| waiting.lock).collect())
+}
+
+/// What looks like a circle.
+fn look_for(mapping: &Mapping, me: Tag) -> Option<Vec<Waiting>> {
+    let mut found = vec![Waiting::at(mapping, me.slot(), None)?];
     let mut next = 0;
     while next < found.len() {
         for slot in who_has(mapping, &found[next]) {
             if slot == me.slot() {
                 return Some(way_to(&found, next));
             }
-            let lock = mapping.slot(slot).waits.load(Acquire);
-            if lock != 0 && found.iter().all(|known| known.slot != slot) {
-                found.push(Waiting {
-                    slot,
-                    lock,
-                    before: Some(next),
-                });
+            if found.iter().any(|known| known.slot == slot) {
+                continue;
             }
+            found.extend(Waiting::at(mapping, slot, Some(next)));
         }
         next += 1;
     }
     None
 }
 
-/// The locks that the threads up to number `last` wait for.
-fn way_to(found: &[Waiting], last: usize) -> Vec<u64> {
+/// Those who wait for each other, up to number `last`.
+fn way_to(found: &[Waiting], last: usize) -> Vec<Waiting> {
     let way = std::iter::successors(Some(last), |&number| found[number].before);
-    let mut locks: Vec<_> = way.map(|number| found[number].lock).collect();
-    locks.reverse();
-    locks
+    let mut circle: Vec<_> = way.map(|number| found[number]).collect();
+    circle.reverse();
+    circle
+}
+
+/// Whether each of them waits for the next one now, in the wait in which it was before.
+fn is_there(mapping: &Mapping, circle: &[Waiting]) -> bool {
+    let nexts = circle.iter().cycle().skip(1);
+    circle.iter().zip(nexts).all(|(waiting, next)| {
+        // First what it has, then its wait: if that goes on, it had it before the first look ended.
+        who_has(mapping, waiting).contains(&next.slot)
+            && mapping.slot(next.slot).wait.load(Acquire) == next.said.0
+    })
 }
 
 /// The threads that somebody waits for.
@@ -84,4 +114,62 @@ fn readers_of(mapping: &Mapping, waiting: &Waiting) -> Vec<usize> {
         sure && slot != waiting.slot && !journal::is_dead(mapping, slot)
     };
     (0..mapping.slots_high()).filter(reads).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Arena, section::attached, sync::Mutex};
+    use std::{sync::mpsc::channel, thread};
+
+    /// Two threads that wait for each other, as far as their slots say.
+    #[test]
+    fn a_circle_counts_only_while_its_waits_go_on() {
+        let arena = Arena::in_memory().unwrap();
+        let both = arena.root::<[Mutex<u64>; 2]>("both").unwrap();
+        let tag_of_this = || {
+            let ctx = attached(&both[0]).unwrap();
+            // SAFETY: C1.
+            let ctx = unsafe { ctx.as_ref() };
+            (ctx.tag(), ctx.mapping())
+        };
+        let (me, mapping) = tag_of_this();
+        let (tell, told) = channel();
+        let (end, ended) = channel::<()>();
+        thread::scope(|threads| {
+            threads.spawn(move || {
+                tell.send(tag_of_this().0).unwrap();
+                ended.recv().unwrap();
+            });
+            let other = told.recv().unwrap();
+            let words = [&both[0].header.word, &both[1].header.word];
+            let wait_for = |who: Tag, lock: usize| {
+                let wait = &mapping.slot(who.slot()).wait;
+                let lock = mapping.offset_of(words[lock]).unwrap();
+                wait.store(Wait(wait.load(Relaxed)).begun(lock).0, Relaxed);
+            };
+            words[0].0.store(other.0, Relaxed);
+            words[1].0.store(me.0, Relaxed);
+            assert!(find(mapping, me).is_none(), "nobody waits");
+            wait_for(me, 0);
+            assert!(find(mapping, me).is_none(), "one waits");
+            wait_for(other, 1);
+            assert_eq!(find(mapping, me).map(|locks| locks.len()), Some(2));
+
+            let circle = look_for(mapping, me).unwrap();
+            assert!(is_there(mapping, &circle));
+            wait_for(other, 1);
+            assert!(!is_there(mapping, &circle), "it waited, and waits again");
+            let circle = look_for(mapping, me).unwrap();
+            words[0].0.store(0, Relaxed);
+            assert!(!is_there(mapping, &circle), "it let go");
+
+            words[1].0.store(0, Relaxed);
+            for tag in [me, other] {
+                let wait = &mapping.slot(tag.slot()).wait;
+                wait.store(Wait(wait.load(Relaxed)).ended().0, Relaxed);
+            }
+            end.send(()).unwrap();
+        });
+    }
 }

@@ -217,7 +217,7 @@ impl<T: Share> Mutex<T> {
                 mapping: ctx.mapping(),
                 tag,
                 recoverer: tag,
-                waits: Some(&ctx.slot().waits),
+                wait: Some(&ctx.slot().wait),
                 mutex: Some(&self.header),
             };
             taker.take_slow(word, patience)?;

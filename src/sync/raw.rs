@@ -64,7 +64,7 @@ impl RawMutex {
             mapping: ctx.mapping(),
             tag,
             recoverer: tag,
-            waits: None,
+            wait: None,
             mutex: None,
         };
         taker.take_slow(word, patience)?;

@@ -280,7 +280,7 @@ fn taker(ctx: &Ctx) -> Taker<'_> {
         mapping: ctx.mapping(),
         tag: ctx.tag(),
         recoverer: ctx.tag(),
-        waits: None,
+        wait: None,
         mutex: None,
     }
 }
@@ -333,7 +333,7 @@ pub(crate) fn return_permits(mapping: &Mapping, slot: usize, by: Tag) {
                 mapping,
                 tag: journal::tag_of(mapping, slot),
                 recoverer: by,
-                waits: None,
+                wait: None,
                 mutex: None,
             };
             let held = u32::try_from(cell.count.load(Relaxed)).unwrap_or(u32::MAX);

@@ -9,7 +9,9 @@ use super::{calm::Sleeper, circle};
 use crate::{
     error::{Error, Result},
     journal::{self, Depth},
-    layout::{FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, Tag, WAITERS_BIT, lock_of_cell},
+    layout::{
+        FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, Tag, WAITERS_BIT, Wait, lock_of_cell,
+    },
     mapping::Mapping,
     mutant::{self, Mutant},
     os::{futex, life},
@@ -72,7 +74,7 @@ pub(crate) struct Taker<'m> {
     /// Who recovers the dead; the same as `tag` but during a recovery.
     pub(crate) recoverer: Tag,
     /// Where the taker says what it waits for; none for internal locks.
-    pub(crate) waits: Option<&'m AtomicU64>,
+    pub(crate) wait: Option<&'m AtomicU64>,
     /// The mutex whose word is to be taken, if it is one: who sleeps on it is counted there.
     pub(crate) mutex: Option<&'m MutexHeader>,
 }
@@ -101,7 +103,7 @@ impl<'m> Taker<'m> {
     #[inline(never)]
     pub(crate) fn take_slow(self, word: &LockWord, patience: Patience) -> Result {
         let taken = self.take_loop(word, patience);
-        self.wait_for(0);
+        self.wait_no_more();
         taken
     }
 
@@ -132,7 +134,7 @@ impl<'m> Taker<'m> {
     ) -> Result {
         let taken = self.read_loop(word, cell, lock, patience);
         if taken.is_err() {
-            self.wait_for(0);
+            self.wait_no_more();
         }
         taken
     }
@@ -161,7 +163,7 @@ impl<'m> Taker<'m> {
                 release(cell);
                 continue;
             }
-            self.wait_for(0);
+            self.wait_no_more();
             cell.0.fetch_and(!PENDING_BIT, AcqRel);
             if waited.sleeps != 0 {
                 // A release wakes one, and this one leaves no bit in the word for the others.
@@ -192,7 +194,7 @@ impl<'m> Taker<'m> {
             }
             slot = reader + 1;
         }
-        self.wait_for(0);
+        self.wait_no_more();
         done
     }
 
@@ -343,24 +345,31 @@ impl<'m> Taker<'m> {
         futex::wait_either(word.futex(), wanted as u32, life, watched, time);
     }
 
-    /// Says that this thread waits for the lock at an offset; for none if that is 0.
-    fn wait_for(self, lock: u64) {
-        if let Some(waits) = self.waits {
-            waits.store(lock, Release);
+    /// Says what this thread waits for, and follows who waits for whom.
+    fn refuse_deadlock(self, word: &LockWord) -> Result {
+        let (Some(wait), Some(wanted)) = (self.wait, self.mapping.offset_of(word)) else {
+            return Ok(());
+        };
+        let said = Wait(wait.load(Relaxed));
+        if said.lock() != Some(wanted) {
+            wait.store(said.begun(wanted).0, Release);
+        }
+        fence(SeqCst);
+        match circle::find(self.mapping, self.tag) {
+            Some(locks) => Err(Error::Deadlock { locks }),
+            None => Ok(()),
         }
     }
 
-    /// Says what this thread waits for, and follows who waits for whom.
-    fn refuse_deadlock(self, word: &LockWord) -> Result {
-        let (Some(_), Some(wanted)) = (self.waits, self.mapping.offset_of(word)) else {
-            return Ok(());
+    /// Says that this thread waits for nothing any more. Who sees what it takes from now on sees that.
+    fn wait_no_more(self) {
+        let Some(wait) = self.wait else {
+            return;
         };
-        self.wait_for(wanted);
-        fence(SeqCst);
-        let circle = || circle::find(self.mapping, self.tag, wanted);
-        match circle().and_then(|_| circle()) {
-            Some(locks) => Err(Error::Deadlock { locks }),
-            None => Ok(()),
+        let said = Wait(wait.load(Relaxed));
+        if said.lock().is_some() {
+            wait.store(said.ended().0, Release);
+            fence(SeqCst);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! * [`semaphore`]: internal locks, the redo record, permits that come back at death;
 //! * [`rwlock`]: readers with cells, a writer with the word, recovery, slots used again;
 //! * [`calm`]: locks released by a plain store, and how nobody who sleeps is missed;
+//! * [`circle`]: who waits in a circle, and is told so;
 //! * [`bury`]: doomed containers, taken apart after the commit;
 //! * [`gates`]: claiming and leaving slots, reserved slots, recovery when everybody is dead, reaping.
 //!
@@ -19,6 +20,7 @@
 
 mod bury;
 mod calm;
+mod circle;
 mod explore;
 mod gates;
 mod holes;

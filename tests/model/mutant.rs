@@ -25,6 +25,12 @@ pub(crate) enum Mutant {
     NobodyCounts,
     /// L9: a lock is made calm whether or not somebody sleeps.
     CalmBlindly,
+    /// L10: a circle counts when it was seen once.
+    CircleSeenOnce,
+    /// L10: a circle counts when two looks, one after the other, found one.
+    CircleLookedForTwice,
+    /// L10: a wait is known by its lock alone.
+    WaitsUnnumbered,
     /// J6: blocks are freed before the commit.
     FreeFirst,
     /// J9: `done` is stored only after the next block is in doubt.

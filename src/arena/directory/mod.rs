@@ -95,7 +95,7 @@ fn taker(ctx: &Ctx) -> Taker<'_> {
         mapping: ctx.mapping(),
         tag: ctx.tag(),
         recoverer: ctx.tag(),
-        waits: None,
+        wait: None,
         mutex: None,
     }
 }
