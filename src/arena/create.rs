@@ -197,7 +197,7 @@ unsafe fn write_header(base: *mut u8, geometry: &Geometry, file: Option<&File>) 
         fingerprint: FINGERPRINT,
         // Containers know their arena by the lower half, and 0 means none.
         id: word(0) | 1,
-        hash_seed: word(8),
+        hash_random: word(8),
         maximum: geometry.maximum,
         slab_shift: geometry.slab_shift,
         slots: geometry.slots as u32,

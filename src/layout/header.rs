@@ -12,6 +12,15 @@ pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// Lists of roots, by the hash of their names.
 pub(crate) const BUCKETS: usize = 64;
 
+/// What hash tables hash with, made of the header's random number: odd, and of many bits also where that is
+/// not random at all. (A step of Vigna's `splitmix64`.)
+pub(crate) const fn mixed_seed(random: u64) -> u64 {
+    let random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (random ^ random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31 | 1
+}
+
 /// The header. Written once before the arena becomes visible, but for the atomic words.
 #[repr(C)]
 pub(crate) struct Header {
@@ -31,8 +40,8 @@ pub(crate) struct Header {
     pub(crate) fingerprint: u64,
     /// Random, never 0 in its lower half: what containers know their arena by.
     pub(crate) id: u64,
-    /// Random: makes hashing differ from arena to arena.
-    pub(crate) hash_seed: u64,
+    /// Random: makes hashing differ from arena to arena, see [`mixed_seed`].
+    pub(crate) hash_random: u64,
     /// The bytes that the arena may ever use, but for the overflow.
     pub(crate) maximum: u64,
     /// Slabs are `1 << slab_shift` bytes.
@@ -85,7 +94,7 @@ pub(crate) const FINGERPRINT: u64 = {
     use super::*;
     let mut hash = mix(0xcbf2_9ce4_8422_2325, OVERFLOW_SEGMENTS);
     shape! { hash;
-        Header { version, features, fingerprint, id, hash_seed, maximum, slab_shift, slots, life,
+        Header { version, features, fingerprint, id, hash_random, maximum, slab_shift, slots, life,
             device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }
         Slot { claim, lease, generation, serial, log, done, wait, immediate, permits, segments, inline,
             reads }

@@ -17,7 +17,9 @@ mod slot;
 
 pub(crate) use container::{BufferHeader, MapHeader, SHORT_TEXT, TextHeader, VecHeader, marks};
 pub(crate) use geometry::Geometry;
-pub(crate) use header::{BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC};
+pub(crate) use header::{
+    BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC, mixed_seed,
+};
 pub(crate) use lock::{
     Contention, FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, SemaphoreHeader, Tag, WAITERS_BIT,
     Wait, lock_of_cell,

@@ -96,7 +96,7 @@ fn fields_lie_where_the_document_says() {
     fields! { code;
         Header as "Header" {
             magic, version, endian_mark, pointer_bits, page_size, features, fingerprint, id,
-            hash_seed, maximum, slab_shift, slots, life, device, inode, committed, watermark,
+            hash_random, maximum, slab_shift, slots, life, device, inode, committed, watermark,
             freed, abandoned, slots_high, orphans, directory, next_root, buckets,
         }
         Doubt as "Doubt" { block, remote_frees }

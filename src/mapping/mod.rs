@@ -17,7 +17,9 @@ pub(crate) use backing::{Backing, Locks};
 pub(crate) use pure::{base_from, base_of};
 pub(crate) use table::{Located, find_base, find_file, find_id, locate, register};
 
-use crate::layout::{Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot};
+use crate::layout::{
+    Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot, mixed_seed,
+};
 use memmap2::MmapRaw;
 use std::{
     os::unix::fs::FileExt,
@@ -112,7 +114,7 @@ impl Mapping {
             stride: Geometry::stride(geometry.slab_shift),
             bitmap: Geometry::bitmap_bytes(geometry.slab_shift),
             id: header.id,
-            hash_seed: header.hash_seed,
+            hash_seed: mixed_seed(header.hash_random),
             access,
             huge: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
@@ -146,6 +148,7 @@ impl Mapping {
         self.id as u32
     }
 
+    /// What the arena's hash tables hash with.
     pub(crate) fn hash_seed(&self) -> u64 {
         self.hash_seed
     }

@@ -1,6 +1,7 @@
 //! Hashing that gives the same in every process, build and machine that can map an arena.
 //!
-//! The seed is the arena's. Numbers are taken by value, `usize` and lengths as 64 bits: nothing of
+//! The seed is the arena's: an odd number, whose bits are as good as random ([`crate::layout::mixed_seed`]).
+//! Numbers are taken by value, `usize` and lengths as 64 bits: nothing of
 //! the process comes in. Small parts are gathered in 128 bits, which one multiplication folds to
 //! 64, and a second one mixes the result; bytes go through `rapidhash` v3, whose output is promised
 //! to stay.
@@ -12,9 +13,7 @@
 use rapidhash::v3::{DEFAULT_RAPID_SECRETS, RapidSecrets, rapidhash_v3_inline};
 use std::hash::{Hash, Hasher};
 
-/// Digits of pi, as good as any.
-const MULTIPLIER: u64 = 0x243f_6a88_85a3_08d3;
-/// Digits of the golden ratio, likewise.
+/// Digits of the golden ratio, as good as any.
 const FINAL_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The hash of a key in an arena with that seed.
@@ -39,8 +38,9 @@ impl ArenaHasher {
     #[inline(always)]
     fn new(seed: u64) -> Self {
         ArenaHasher {
-            folded: seed,
-            multiplier: seed.rotate_left(32) ^ MULTIPLIER | 1,
+            // Unlike the multiplier: otherwise two words could change places.
+            folded: seed.rotate_left(32),
+            multiplier: seed,
             pending: 0,
             bits: 0,
         }
@@ -152,7 +152,7 @@ impl Hasher for ArenaHasher {
 #[cfg(test)]
 mod tests {
     use super::{ArenaHasher, hash_of};
-    use crate::collections::hash_map::control::tag_of;
+    use crate::{collections::hash_map::control::tag_of, layout::mixed_seed};
     use std::hash::{Hash, Hasher};
 
     #[derive(Hash)]
@@ -166,40 +166,49 @@ mod tests {
     /// where one changes, arenas of older builds are not understood any more.
     #[test]
     fn hashes_are_what_they_always_were() {
+        let one = mixed_seed(1);
         let hashes = [
-            hash_of(&7u64, 1),
-            hash_of(&7u64, 2),
-            hash_of(&7usize, 1),
-            hash_of(&7u8, 1),
-            hash_of(&-7i32, 1),
-            hash_of("", 1),
-            hash_of("key", 1),
-            hash_of("a key that is longer than sixteen bytes", 1),
-            hash_of(&[1u8, 2, 3], 1),
-            hash_of(&(1u64, 2u64, 3u64), 1),
+            hash_of(&7u64, one),
+            hash_of(&7u64, mixed_seed(2)),
+            hash_of(&7usize, one),
+            hash_of(&7u8, one),
+            hash_of(&-7i32, one),
+            hash_of("", one),
+            hash_of("key", one),
+            hash_of("a key that is longer than sixteen bytes", one),
+            hash_of(&[1u8, 2, 3], one),
+            hash_of(&(1u64, 2u64, 3u64), one),
             hash_of(
                 &Compound {
                     id: 1,
                     kind: 2,
                     name: "three",
                 },
-                1,
+                one,
             ),
         ];
         let always = [
-            0x4d64_3854_f4b4_737a,
-            0xa057_bd70_d60d_aaf1,
-            0x4d64_3854_f4b4_737a,
-            0x4d64_3854_f4b4_737a,
-            0x1235_0e99_2a42_ad85,
-            0x4d5c_2abb_9835_86d9,
-            0xffb6_4e13_87cf_abc9,
-            0xb2f1_50a5_2c9b_7028,
-            0xb27f_521b_783b_fcb3,
-            0x26b2_1c2a_7a5a_39bd,
-            0x9651_09d7_b772_2652,
+            0x89bf_fdcf_043c_fdc1,
+            0xa8b1_9eec_de79_8393,
+            0x89bf_fdcf_043c_fdc1,
+            0x89bf_fdcf_043c_fdc1,
+            0xa63d_880d_8383_7fcb,
+            0x5043_cc12_4b75_e200,
+            0x3000_c761_c85c_9671,
+            0x6dbd_e1c9_4b1f_b64f,
+            0x2fbe_827c_28ae_2ad0,
+            0xa111_51ec_a67d_0b19,
+            0x9b84_1e2e_b4f6_f0e5,
         ];
         assert_eq!(hashes, always);
+    }
+
+    /// The two words of a product may not change places.
+    #[test]
+    fn what_comes_first_counts() {
+        let seed = mixed_seed(1);
+        assert_ne!(hash_of(&(1u64, 2u64), seed), hash_of(&(2u64, 1u64), seed));
+        assert_ne!(hash_of(&(0u64, 1u64), seed), hash_of(&(1u64, 0u64), seed));
     }
 
     #[test]
@@ -233,6 +242,7 @@ mod tests {
     fn check(name: &str, keys: impl Fn() -> Box<dyn Iterator<Item = u64>>) {
         for seed in [0, 1, 0x1234_5678_9abc_def0, 0xdead_beef_0000_0001, u64::MAX] {
             // Groups of a table of 1 << 16 buckets that is filled with 1 << 15 keys, and tags.
+            let seed = mixed_seed(seed);
             let groups = keys().map(|key| (hash_of(&key, seed) >> 4) as usize % (1 << 12));
             let groups = spread(1 << 12, groups);
             let tags = spread(128, keys().map(|key| tag_of(hash_of(&key, seed)) as usize));
@@ -270,7 +280,8 @@ mod tests {
 
     #[test]
     fn short_strings_are_spread_evenly() {
-        let tags = (0..1 << 15).map(|n| hash_of(format!("{n}").as_str(), 5) as usize >> 4);
+        let seed = mixed_seed(5);
+        let tags = (0..1 << 15).map(|n| hash_of(format!("{n}").as_str(), seed) as usize >> 4);
         let groups = spread(1 << 12, tags.map(|hash| hash % (1 << 12)));
         assert!(groups < 1.2, "groups {groups}");
     }

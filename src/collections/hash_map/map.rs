@@ -5,7 +5,7 @@ use super::{
     iter::{Drain, Iter, IterMut, Keys, Values, ValuesMut},
     removed::Removed,
     storage::{self, FullBuckets, Pair, Room, Storage},
-    table::{Found, buckets_for, capacity_of},
+    table::{Found, Hit, buckets_for, capacity_of},
 };
 use crate::{
     collections::{raw, vec::refuse},
@@ -500,12 +500,23 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         Q: ?Sized + Hash + Eq,
         K: Borrow<Q>,
     {
+        self.find_hit(key)
+            .map(|(storage, hit)| (storage, hit.bucket))
+    }
+
+    #[inline(always)]
+    fn find_hit<Q>(&self, key: &Q) -> Option<(Storage<K, V>, Hit)>
+    where
+        Q: ?Sized + Hash + Eq,
+        K: Borrow<Q>,
+    {
         if self.is_empty() {
             return None;
         }
         let (storage, seed) = self.storage();
         // SAFETY: the map's table, which is borrowed.
-        unsafe { Self::find_in(storage, seed, key) }
+        let hit = unsafe { Self::find_in(storage, seed, key) };
+        hit.map(|hit| (storage, hit))
     }
 
     /// The bucket of a key in a table.
@@ -514,20 +525,15 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     ///
     /// Nobody changes it meanwhile.
     #[inline(always)]
-    unsafe fn find_in<Q>(
-        storage: Storage<K, V>,
-        seed: u64,
-        key: &Q,
-    ) -> Option<(Storage<K, V>, usize)>
+    unsafe fn find_in<Q>(storage: Storage<K, V>, seed: u64, key: &Q) -> Option<Hit>
     where
         Q: ?Sized + Hash + Eq,
         K: Borrow<Q>,
     {
-        let bucket = storage.table.find(hash_of(key, seed), |bucket| {
+        storage.table.find(hash_of(key, seed), |bucket| {
             // SAFETY: a bucket whose tag matches is full, and stays so by contract.
             unsafe { storage.key(bucket) }.borrow() == key
-        })?;
-        Some((storage, bucket))
+        })
     }
 
     /// The hash of a key where this map lies.
@@ -648,22 +654,23 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         K: Borrow<Q>,
     {
         let recorded = Writer::that_recorded(&self.header.buffer);
-        let (storage, bucket) = match recorded {
-            // SAFETY: the map is opened, and who is not empty has a block.
+        let (storage, hit) = match recorded {
+            // SAFETY: the map is opened, and who is not empty has a block, which is borrowed.
             Some(writer) if !self.is_empty() => unsafe {
                 let storage = Storage::opened(writer, &self.header);
-                Self::find_in(storage, writer.hash_seed(), key)?
+                (storage, Self::find_in(storage, writer.hash_seed(), key)?)
             },
-            _ => self.find(key)?,
+            _ => self.find_hit(key)?,
         };
         let writer = or_panic(match recorded {
             Some(writer) => {
-                storage::record_control(writer, &mut self.header, storage, bucket).map(|()| writer)
+                let done = storage::record_control(writer, &mut self.header, storage, hit.bucket);
+                done.map(|()| writer)
             }
-            None => self.record_removal(storage, bucket),
+            None => self.record_removal(storage, hit.bucket),
         });
         // SAFETY: a full bucket, recorded.
-        Some(unsafe { Removed::new(self, writer, storage, bucket) })
+        Some(unsafe { Removed::of_hit(self, writer, storage, hit) })
     }
 
     /// Makes room for `additional` more keys.

@@ -4,6 +4,7 @@ use super::{
     control::Freed,
     map::{HashMap, or_panic},
     storage::{Pair, Storage},
+    table::Hit,
 };
 use crate::{
     collections::vec::check_move,
@@ -31,6 +32,8 @@ pub struct Removed<'a, K, V> {
     writer: Writer,
     storage: Storage<K, V>,
     bucket: usize,
+    /// Whether the bucket's group has empty ones: then this one becomes empty, too.
+    beside_empty: bool,
     map: PhantomData<&'a mut HashMap<K, V>>,
 }
 
@@ -38,7 +41,7 @@ impl<'a, K, V> Removed<'a, K, V> {
     /// # Safety
     ///
     /// The bucket of that map is full, its control byte is recorded in the open section, and no
-    /// other guard has it. While the guard lives, the map keeps its table.
+    /// other guard has it. While the guard lives, the map keeps its table, and nothing is put into it.
     #[inline(always)]
     pub(super) unsafe fn new(
         map: *mut HashMap<K, V>,
@@ -46,12 +49,30 @@ impl<'a, K, V> Removed<'a, K, V> {
         storage: Storage<K, V>,
         bucket: usize,
     ) -> Self {
+        let group = storage.table.group_of(bucket);
+        // SAFETY: by contract.
+        unsafe { Self::of_hit(map, writer, storage, Hit { bucket, group }) }
+    }
+
+    /// The same for a bucket that was found just now.
+    ///
+    /// # Safety
+    ///
+    /// As [`Removed::new`].
+    #[inline(always)]
+    pub(super) unsafe fn of_hit(
+        map: *mut HashMap<K, V>,
+        writer: Writer,
+        storage: Storage<K, V>,
+        Hit { bucket, group }: Hit,
+    ) -> Self {
         Removed {
             // SAFETY: a map that the caller has borrowed mutably.
             header: unsafe { &raw mut (*map).header },
             writer,
             storage,
             bucket,
+            beside_empty: group.empty().any(),
             map: PhantomData,
         }
     }
@@ -85,9 +106,11 @@ impl<'a, K, V> Removed<'a, K, V> {
         // else uses the header now.
         unsafe {
             let freed = Freed::by((*self.header).buffer.stamp);
-            let emptied = self.storage.table.erase(self.bucket, freed);
+            self.storage
+                .table
+                .erase(self.bucket, self.beside_empty, freed);
             (*self.header).len -= 1;
-            (*self.header).growth_left += u64::from(emptied);
+            (*self.header).growth_left += u64::from(self.beside_empty);
         }
         Ok(())
     }

@@ -124,13 +124,16 @@ impl Table {
 
     /// The bucket whose key `is_it` recognises.
     #[inline(always)]
-    pub(super) fn find(self, hash: u64, mut is_it: impl FnMut(usize) -> bool) -> Option<usize> {
+    pub(super) fn find(self, hash: u64, mut is_it: impl FnMut(usize) -> bool) -> Option<Hit> {
         let mut probe = Probe::new(hash, self.mask);
         loop {
             let group = self.group(probe.at);
             let matching = group.matching(tag_of(hash));
             if let Some(bucket) = matching.find(|bucket| is_it(probe.at + bucket)) {
-                return Some(probe.at + bucket);
+                return Some(Hit {
+                    bucket: probe.at + bucket,
+                    group,
+                });
             }
             if group.empty().any() {
                 return None;
@@ -198,21 +201,35 @@ impl Table {
         unsafe { self.control_at(bucket).write(tag_of(hash)) };
     }
 
-    /// Marks a full bucket as free. Says whether it is as good as never used.
-    /// `freed` tells of the open section.
+    /// The group of a bucket.
+    #[inline(always)]
+    pub(super) fn group_of(self, bucket: usize) -> Group {
+        self.group(bucket / GROUP * GROUP)
+    }
+
+    /// Marks a full bucket as free; as *empty* if others of its group are. `freed` tells of the open
+    /// section.
+    ///
+    /// A search that came through a group while it had an empty bucket ended there: so it does no harm if
+    /// one more becomes empty. Erasing leaves it as it is whether a group has one.
     ///
     /// # Safety
     ///
     /// Its control byte may be written.
     #[inline(always)]
-    pub(super) unsafe fn erase(self, bucket: usize, freed: Freed) -> bool {
+    pub(super) unsafe fn erase(self, bucket: usize, empty: bool, freed: Freed) {
         debug_assert!(self.is_full(bucket));
-        // A search that came through this group while it had an empty bucket ended here.
-        let empty = self.group(bucket / GROUP * GROUP).empty().any();
+        debug_assert_eq!(self.group_of(bucket).empty().any(), empty);
         // SAFETY: by contract; one of the control bytes.
         unsafe { self.control_at(bucket).write(freed.control(empty)) };
-        empty
     }
+}
+
+/// A bucket that was found, and its group as it was then.
+#[derive(Clone, Copy)]
+pub(super) struct Hit {
+    pub(super) bucket: usize,
+    pub(super) group: Group,
 }
 
 /// The groups that a hash may be in, in order.

@@ -62,8 +62,9 @@ impl Freed {
     /// Of the section with that stamp.
     #[inline(always)]
     pub(super) fn by(stamp: u64) -> Self {
-        // All ones are for buckets that nobody freed.
-        Freed((stamp as u8 & Self::BITS).min(Self::BITS - 1))
+        // All ones are for buckets that nobody freed: 0 to 63 become 0 to 62.
+        let bits = stamp as u8 & Self::BITS;
+        Freed(bits - (bits >> 5))
     }
 
     /// The control byte of a bucket that is freed now.
