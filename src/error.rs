@@ -288,9 +288,10 @@ pub enum Error {
     TimedOut,
     /// This thread holds the lock already, and its guard lives.
     WouldDeadlock,
-    /// Threads wait for each other's locks in a circle.
+    /// Threads wait for each other's locks of this arena in a circle, none of them for a time only. (Circles
+    /// through the locks of several arenas are not found: take these in the same order everywhere.)
     Deadlock {
-        /// The offsets of the locks in the circle, this thread's first.
+        /// The offsets of the locks in the circle, this thread's first; one that is read may be there twice.
         locks: Vec<u64>,
     },
     /// A second write lock needs `Arena::section`, so that both are one unit.

@@ -460,6 +460,35 @@ fn a_deadlock_is_found_and_named() {
     );
 }
 
+/// Waiting for a time is a way out of a circle: nobody is told of one that ends so.
+#[test]
+fn a_wait_that_ends_by_itself_is_in_no_circle() {
+    let (arena, world) = world();
+    let outcomes = thread::scope(|scope| {
+        let patient = scope.spawn(|| {
+            arena.section(|| {
+                let _b = world.b.lock()?;
+                reach(&world.stage, 1);
+                await_stage(&world.stage, 2);
+                world.a.lock().map(drop)
+            })
+        });
+        let timed = scope.spawn(|| {
+            arena.section(|| {
+                let _a = world.a.lock()?;
+                await_stage(&world.stage, 1);
+                reach(&world.stage, 2);
+                world.b.try_lock_for(Duration::from_millis(150)).map(drop)
+            })
+        });
+        [patient.join().unwrap(), timed.join().unwrap()]
+    });
+    assert!(
+        matches!(outcomes, [Ok(()), Err(Error::TimedOut)]),
+        "{outcomes:?}"
+    );
+}
+
 #[test]
 fn a_thread_that_leaks_a_guard_aborts_its_process() {
     let (_arena, world) = world();

@@ -8,7 +8,7 @@
 use sharena::{
     Arena, Error, Result, Root, Share,
     collections::{HashMap, Vec as Shared},
-    sync::{Mutex, RwLock},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     arch::asm,
@@ -23,7 +23,11 @@ struct Targets {
     own: Root<Mutex<HashMap<u64, Shared<u64>>>>,
     other: Root<Mutex<Counter>>,
     shared: Root<RwLock<u64>>,
+    /// Also the operation's.
+    permits: Root<Semaphore>,
 }
+
+const PERMITS: u32 = 3;
 
 #[derive(Share, Default)]
 #[repr(C)]
@@ -39,6 +43,8 @@ struct Found {
     written: u64,
     read: usize,
     refused: usize,
+    permits: usize,
+    posts: u32,
     /// The operation's own lock was taken, since the operation did not have it,
     own_taken: usize,
     /// or was refused.
@@ -50,7 +56,7 @@ struct Found {
 thread_local! {
     static TARGETS: Cell<*const Targets> = const { Cell::new(ptr::null()) };
     static FOUND: Cell<Found> = const { Cell::new(Found {
-        signals: 0, written: 0, read: 0, refused: 0, own_taken: 0, own_refused: 0, wrong: 0,
+        signals: 0, written: 0, read: 0, refused: 0, permits: 0, posts: 0, own_taken: 0, own_refused: 0, wrong: 0,
     }) };
 }
 
@@ -108,6 +114,19 @@ extern "C" fn trapped(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
         Err(Error::Reentered | Error::WouldDeadlock) => found.refused += 1,
         Err(_) => found.wrong += 1,
     }
+    match targets.permits.try_acquire() {
+        Ok(permit) => {
+            found.permits += 1;
+            drop(permit);
+        }
+        Err(Error::Reentered | Error::InSection) => found.refused += 1,
+        Err(_) => found.wrong += 1,
+    }
+    match targets.permits.post() {
+        Ok(()) => found.posts += 1,
+        Err(Error::Reentered) => found.refused += 1,
+        Err(_) => found.wrong += 1,
+    }
     match targets.own.lock() {
         Ok(map) => {
             found.own_taken += 1;
@@ -142,6 +161,7 @@ fn interrupted<R>(targets: &Targets, f: impl FnOnce() -> R) -> (R, Found) {
     // What the first lock of a thread allocates is there before.
     drop(targets.other.lock().unwrap());
     drop(targets.shared.read().unwrap());
+    drop(targets.permits.acquire().unwrap());
     FOUND.set(Found {
         written: targets.other.lock().unwrap().count,
         ..Found::default()
@@ -164,7 +184,9 @@ fn arena() -> (Arena, Targets) {
         own: arena.root("own").unwrap(),
         other: arena.root("other").unwrap(),
         shared: arena.root("shared").unwrap(),
+        permits: arena.root("permits").unwrap(),
     };
+    targets.permits.post_many(PERMITS).unwrap();
     *targets.shared.write().unwrap() = 17;
     (arena, targets)
 }
@@ -172,6 +194,7 @@ fn arena() -> (Arena, Targets) {
 /// Interrupts an operation, and looks at what is there afterwards.
 fn try_out(name: &str, operation: impl Fn(&Arena, &Targets) -> Result) {
     let (arena, targets) = arena();
+    let mut permits = PERMITS;
     // Once as the thread's first of that kind, and once as a later one.
     for time in ["first", "second"] {
         let (done, found) = interrupted(&targets, || operation(&arena, &targets));
@@ -186,6 +209,9 @@ fn try_out(name: &str, operation: impl Fn(&Arena, &Targets) -> Result) {
             (found.written, found.written)
         );
         drop(counter);
+        permits += found.posts;
+        assert_eq!(targets.permits.available(), permits, "{name}: {found:?}");
+        assert!(found.permits > 0 && found.posts > 0, "{name}: permits");
         assert!(arena.check().is_clean(), "{name}: {}", arena.check());
     }
     assert_eq!(ALLOCATED_IN_HANDLER.load(Relaxed), 0, "{name}");
@@ -231,6 +257,14 @@ fn handlers_enter_at_every_instruction() {
             *targets.shared.write()? = 17;
             Ok(())
         })
+    });
+    try_out("permits", |_, targets| {
+        drop(targets.own.lock()?);
+        let permits = [targets.permits.acquire()?, targets.permits.acquire()?];
+        drop(permits);
+        // Taken away, and put back.
+        targets.permits.acquire()?.forget();
+        targets.permits.post()
     });
     try_out("commit in the middle", |_, targets| {
         let mut map = targets.own.lock()?;

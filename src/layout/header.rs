@@ -105,7 +105,7 @@ pub(crate) const FINGERPRINT: u64 = {
         TextHeader { buffer, text }
         MapHeader { buffer, len, mask, growth_left }
         MutexHeader { word, poison, stamp }
-        SemaphoreHeader { lock, available, waiters }
+        SemaphoreHeader { lock, available, sleepers }
         RootEntry { next, number, state, name_len, value, size, schema, schema_len, users }
         ProcessEntry { claim, namespace }
     }

@@ -87,11 +87,11 @@ impl Tag {
     }
 }
 
-/// What a thread waits for, in one word: which lock, if any, and which of its waits it is.
+/// What a thread waits for, in one word.
 ///
-/// | bits 44..64 | bits 0..44 |
-/// |---|---|
-/// | the wait's number | the lock's offset / 8, 0 if the thread waits for none |
+/// | bits 45..64 | bit 44 | bits 0..44 |
+/// |---|---|---|
+/// | the wait's number | for readers | the lock's offset / 8, 0 if the thread waits for none |
 ///
 /// Who finds the same word twice knows that the thread has waited in between: it neither took a lock
 /// nor let go of one.
@@ -99,25 +99,37 @@ impl Tag {
 pub(crate) struct Wait(pub(crate) u64);
 
 impl Wait {
-    const LOCK_BITS: u32 = 44;
+    const LOCK: u64 = Self::FOR_READERS - 1;
+    const FOR_READERS: u64 = 1 << 44;
+    const NUMBERS: u64 = !(Self::NUMBER - 1);
+    const NUMBER: u64 = 1 << 45;
 
     /// The lock's offset.
     pub(crate) const fn lock(self) -> Option<u64> {
-        match (self.0 & ((1 << Self::LOCK_BITS) - 1)) * 8 {
+        match (self.0 & Self::LOCK) * 8 {
             0 => None,
             lock => Some(lock),
         }
     }
 
-    /// The next wait, for a lock at an offset.
+    /// Whether the thread has the lock's word, and waits for its readers.
+    pub(crate) const fn is_for_readers(self) -> bool {
+        self.0 & Self::FOR_READERS != 0
+    }
+
+    /// The next wait, for the lock at an offset.
     pub(crate) const fn begun(self, lock: u64) -> Self {
-        let number = (self.0 >> Self::LOCK_BITS).wrapping_add(1);
-        Wait(number << Self::LOCK_BITS | (lock / 8))
+        Wait(self.0.wrapping_add(Self::NUMBER) & Self::NUMBERS | lock / 8)
+    }
+
+    /// The same wait, for the readers of the lock.
+    pub(crate) const fn for_readers(self) -> Self {
+        Wait(self.0 | Self::FOR_READERS)
     }
 
     /// What the thread says when the wait is over.
     pub(crate) const fn ended(self) -> Self {
-        Wait(self.0 >> Self::LOCK_BITS << Self::LOCK_BITS)
+        Wait(self.0 & Self::NUMBERS)
     }
 }
 
@@ -207,10 +219,10 @@ impl MutexHeader {
 #[derive(Debug, Default)]
 pub(crate) struct SemaphoreHeader {
     pub(crate) lock: LockWord,
-    /// Permits that nobody holds. Also what waiters sleep on.
+    /// Permits that nobody holds.
     pub(crate) available: AtomicU32,
-    /// Threads that may sleep; a hint that only makes for needless wakes.
-    pub(crate) waiters: AtomicU32,
+    /// What sleepers sleep on: bit 0 is set while there may be some, and all of it changes when they are woken.
+    pub(crate) sleepers: AtomicU32,
 }
 
 static_assertions::assert_eq_size!(LockWord, u64);
@@ -230,6 +242,11 @@ mod tests {
         assert_eq!(second.lock(), first.lock());
         assert_ne!(second, first);
         assert_eq!(Wait(u64::MAX).begun(8), Wait(1));
+        let other = first.for_readers();
+        assert!(other.is_for_readers());
+        assert_eq!(other.lock(), first.lock());
+        assert_eq!(other.ended(), first.ended());
+        assert!(!second.is_for_readers());
     }
 
     #[test]

@@ -28,6 +28,6 @@ pub(crate) use log::{Doom, Entry, EntryKind, HEADER_WORDS, LogPosition, MAX_RECO
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};
 pub(crate) use slab::{LONGEST_SPAN, SlabBits, SlabKind, SlabState};
 pub(crate) use slot::{
-    Doubt, FIRST_READS, INLINE_LOG, OVERFLOW_SEGMENTS, PERMITS, PermitCell, READS, Readers,
-    SEGMENTS, Segment, Slot, Stamp,
+    Doubt, FIRST_READS, INLINE_LOG, OVERFLOW_SEGMENTS, PERMITS, READS, Readers, SEGMENTS, Segment,
+    Slot, Stamp,
 };

@@ -110,7 +110,7 @@ fn fields_lie_where_the_document_says() {
         Segment as "Segment" { offset, size, before }
         SlabBits as "SlabBits" { remote_hint, reserved, span_slabs, span_bytes }
         MutexHeader as "MutexHeader" { word, poison, contention, stamp }
-        SemaphoreHeader as "SemaphoreHeader" { lock, available, waiters }
+        SemaphoreHeader as "SemaphoreHeader" { lock, available, sleepers }
         BufferHeader as "BufferHeader" { offset, stamp, arena, marks }
         VecHeader as "VecHeader" { buffer, len, capacity }
         TextHeader as "TextHeader" { buffer, text }

@@ -4,7 +4,6 @@ use super::Ctx;
 use crate::{
     error::{Error, Result},
     journal::{self, Lived, tag_of},
-    layout::PERMITS,
     mapping::{self, Access, Mapping},
     os::{self, exit, process},
 };
@@ -185,11 +184,5 @@ impl Ctx {
         self.drop_segments(0);
         let (body, magazines, mapping) = self.parts();
         body.cache.release_empty(mapping, magazines);
-    }
-
-    /// Whether the thread holds permits of some semaphore.
-    pub(crate) fn holds_permits(&self) -> bool {
-        let cells = &self.slot().permits;
-        (0..PERMITS).any(|cell| cells[cell].semaphore.load(Relaxed) != 0)
     }
 }

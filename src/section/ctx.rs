@@ -9,6 +9,7 @@ use super::{
     frees::{Frees, SmallBlock},
     held::{Held, LockKind},
     here::Here,
+    permits::PermitCells,
     reads::Reads,
     segments::Segments,
 };
@@ -91,8 +92,10 @@ pub(crate) struct Ctx {
     /// The thread's next context.
     pub(super) next_ctx: *mut Ctx,
     pub(super) reads: Reads,
+    /// The slot's cells that hold permits.
+    pub(super) permits: PermitCells,
     /// Moves the cells of the magazines apart from what sections ask for: see [`IN_PAGE`].
-    _apart: [u64; 76],
+    _apart: [u64; 75],
     pub(super) magazines: Magazines,
 }
 

@@ -14,6 +14,7 @@ mod frees;
 mod held;
 mod here;
 mod nested;
+mod permits;
 mod reads;
 mod record;
 mod segments;

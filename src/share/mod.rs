@@ -17,6 +17,7 @@ mod info;
 #[cfg(any(feature = "zerocopy", feature = "bytemuck"))]
 mod plain;
 mod schema;
+mod search;
 mod store;
 mod unlogged;
 
@@ -35,6 +36,7 @@ pub use schema::{
 pub use store::{Key, Store};
 pub use unlogged::{AnyBytes, Unlogged};
 
+pub(crate) use search::contains;
 pub(crate) use unlogged::logged;
 
 /// A type whose values may lie in an arena, where every process that maps it can use them.

@@ -1,7 +1,8 @@
 //! Who waits for whom: a thread that waits in a circle waits for ever.
 //!
 //! A thread that sleeps for a lock says so in its slot (`Slot.wait`). It waits for the thread that the
-//! lock's word names; if that is itself, for those that read the lock.
+//! lock's word names; or, if it says that it has the word already, for those that read the lock. Who gives
+//! up some time breaks a circle by itself, and says nothing.
 //!
 //! What is looked at one after the other need not have been so at any one time: a thread that reads may
 //! stop, and then wait to read again. So a circle that was found is looked at once more. A thread that is
@@ -30,15 +31,26 @@ struct Waiting {
 impl Waiting {
     /// The thread in a slot, if it waits.
     fn at(mapping: &Mapping, slot: usize, before: Option<usize>) -> Option<Self> {
-        let said = Wait(mapping.slot(slot).wait.load(Acquire));
+        let said = said_by(mapping, slot);
         let lock = said.lock()?;
-        Some(Waiting {
+        let waiting = Waiting {
             slot,
             said,
             lock,
             before,
-        })
+        };
+        waiting.goes_on(mapping).then_some(waiting)
     }
+
+    /// Whether the thread is still in the same wait. The dead wait for nothing: what they have is about
+    /// to be free.
+    fn goes_on(&self, mapping: &Mapping) -> bool {
+        said_by(mapping, self.slot) == self.said && !journal::is_dead(mapping, self.slot)
+    }
+}
+
+fn said_by(mapping: &Mapping, slot: usize) -> Wait {
+    Wait(mapping.slot(slot).wait.load(Acquire))
 }
 
 /// The locks in a circle of waiting that leads from `me`, which said what it waits for, back to it: that
@@ -80,18 +92,19 @@ fn is_there(mapping: &Mapping, circle: &[Waiting]) -> bool {
     let nexts = circle.iter().cycle().skip(1);
     circle.iter().zip(nexts).all(|(waiting, next)| {
         // First what it has, then its wait: if that goes on, it had it before the first look ended.
-        who_has(mapping, waiting).contains(&next.slot)
-            && mapping.slot(next.slot).wait.load(Acquire) == next.said.0
+        who_has(mapping, waiting).contains(&next.slot) && next.goes_on(mapping)
     })
 }
 
 /// The threads that somebody waits for.
 fn who_has(mapping: &Mapping, waiting: &Waiting) -> Vec<usize> {
-    match holder_of(mapping, waiting.lock) {
-        Some(holder) if holder == waiting.slot => readers_of(mapping, waiting),
-        Some(holder) => vec![holder],
-        None => Vec::new(),
+    if waiting.said.is_for_readers() {
+        return readers_of(mapping, waiting);
     }
+    // Who has just taken the lock still says that it waits for it, but waits for nobody.
+    let holder = holder_of(mapping, waiting.lock);
+    let another = holder.filter(|&holder| holder != waiting.slot);
+    another.into_iter().collect()
 }
 
 fn holder_of(mapping: &Mapping, lock: u64) -> Option<usize> {
@@ -119,7 +132,7 @@ fn readers_of(mapping: &Mapping, waiting: &Waiting) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Arena, section::attached, sync::Mutex};
+    use crate::{Arena, os::life::OWNER_DIED, section::attached, sync::Mutex};
     use std::{sync::mpsc::channel, thread};
 
     /// Two threads that wait for each other, as far as their slots say.
@@ -155,12 +168,15 @@ mod tests {
             assert!(find(mapping, me).is_none(), "one waits");
             wait_for(other, 1);
             assert_eq!(find(mapping, me).map(|locks| locks.len()), Some(2));
-
             let circle = look_for(mapping, me).unwrap();
             assert!(is_there(mapping, &circle));
             wait_for(other, 1);
             assert!(!is_there(mapping, &circle), "it waited, and waits again");
             let circle = look_for(mapping, me).unwrap();
+            mapping.life(other.slot()).fetch_or(OWNER_DIED, Relaxed);
+            assert!(!is_there(mapping, &circle), "it died");
+            assert!(look_for(mapping, me).is_none());
+            mapping.life(other.slot()).fetch_and(!OWNER_DIED, Relaxed);
             words[0].0.store(0, Relaxed);
             assert!(!is_there(mapping, &circle), "it let go");
 

@@ -118,7 +118,7 @@ impl<T: Share> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`lock`](Mutex::lock).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`lock`](Mutex::lock).
     #[track_caller]
     pub fn try_lock_for(&self, time: Duration) -> Result<MutexGuard<'_, T>> {
         let patience = Instant::now()
@@ -131,7 +131,7 @@ impl<T: Share> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`lock`](Mutex::lock).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`lock`](Mutex::lock).
     #[track_caller]
     pub fn try_lock_until(&self, deadline: Instant) -> Result<MutexGuard<'_, T>> {
         self.lock_with(Patience::Until(deadline), Location::caller())

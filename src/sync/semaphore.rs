@@ -4,7 +4,7 @@ use super::wait::{Internal, Patience, Taker};
 use crate::{
     error::{Error, MOST_PERMITS, Rare, Result, unbox},
     journal::{self, Depth, Immediate},
-    layout::{PERMITS, PermitCell, SemaphoreHeader, Tag},
+    layout::{PERMITS, SemaphoreHeader, Tag},
     mapping::Mapping,
     os::{self, futex},
     section::{Ctx, attached},
@@ -69,7 +69,7 @@ impl Semaphore {
             header: SemaphoreHeader {
                 lock: crate::layout::LockWord::new(),
                 available: AtomicU32::new(permits),
-                waiters: AtomicU32::new(0),
+                sleepers: AtomicU32::new(0),
             },
             not_send: PhantomData,
         }
@@ -137,16 +137,16 @@ impl Semaphore {
         // SAFETY: C1.
         let ctx = unsafe { ctx.as_mut() };
         ctx.enter()?;
-        let posted = self.change(taker(ctx), ctx.index(), |available| {
-            let available = available
-                .checked_add(permits)
-                .ok_or_else(|| Error::from("a semaphore holds at most 4294967295 permits"))?;
-            Ok((available, None, 0))
+        let posted = self.offset(ctx.mapping()).and_then(|offset| {
+            self.change(taker(ctx), offset, ctx.index(), |available| {
+                let available = available
+                    .checked_add(permits)
+                    .ok_or_else(|| Error::from("a semaphore holds at most 4294967295 permits"))?;
+                Ok((available, None, 0))
+            })
         });
         ctx.leave();
-        posted?;
-        self.wake(permits);
-        Ok(())
+        posted
     }
 
     /// Permits that nobody holds at the moment.
@@ -176,12 +176,12 @@ impl Semaphore {
             // SAFETY: C1; the reference ends with the round.
             let own = unsafe { ctx.as_mut() };
             own.enter()?;
-            let taken = self.take_one(own);
+            let tried = self.take_one(own);
             let (retains, recoverer) = (own.retains(), own.tag());
             own.leave();
-            if taken? {
+            let Tried::Sleep(sleepers) = tried? else {
                 return Ok(ctx);
-            }
+            };
             let sleep = patience.next_sleep()?;
             if retains {
                 return Err(Error::InSection.into());
@@ -189,61 +189,77 @@ impl Semaphore {
             // SAFETY: C1.
             let mapping = unsafe { ctx.as_ref() }.mapping();
             if !recover_dead(mapping, recoverer) {
-                futex::wait(&self.header.available, 0, Some(sleep));
+                futex::wait(&self.header.sleepers, sleepers, Some(sleep));
             }
         }
     }
 
     /// Takes a permit if there is one.
-    fn take_one(&self, ctx: &Ctx) -> Result<bool> {
+    fn take_one(&self, ctx: &mut Ctx) -> Result<Tried> {
         let offset = self.offset(ctx.mapping())?;
-        let Some(cell) = cell_for(ctx, offset) else {
+        let Some(cell) = ctx.permit_cell(offset) else {
             return Err(Error::TooManyPermits { limit: PERMITS });
         };
-        let mut taken = false;
-        self.change(taker(ctx), ctx.index(), |available| {
-            let held = ctx.slot().permits[cell].count.load(Relaxed);
-            taken = available > 0;
-            if !taken {
-                self.header.waiters.store(1, Release);
+        let mut tried = Tried::Taken;
+        self.change(taker(ctx), offset, ctx.index(), |available| {
+            if available == 0 {
+                let sleepers = self.header.sleepers.load(Relaxed) | SLEEPERS_BIT;
+                self.header.sleepers.store(sleepers, Release);
+                tried = Tried::Sleep(sleepers);
                 return Ok((0, None, 0));
             }
+            let held = ctx.slot().permits[cell].count.load(Relaxed);
             Ok((available - 1, Some(cell), held + 1))
         })?;
-        Ok(taken)
+        if tried == Tried::Taken {
+            ctx.permit_cell_used(cell);
+        }
+        Ok(tried)
     }
 
-    /// Gives the permit back that the cell counts.
-    fn give_back(&self, ctx: &Ctx) -> Result {
+    /// A permit goes: back to the semaphore, or away for good. Signal handlers are kept out meanwhile.
+    fn permit_gone(&self, ctx: &mut Ctx, comes_back: bool) -> Result {
+        let entered = ctx.enter().is_ok();
+        let gone = self.permit_gone_inside(ctx, comes_back);
+        if entered {
+            ctx.leave();
+        }
+        gone
+    }
+
+    fn permit_gone_inside(&self, ctx: &mut Ctx, comes_back: bool) -> Result {
         let offset = self.offset(ctx.mapping())?;
-        let Some(cell) = cell_for(ctx, offset) else {
+        let Some(cell) = ctx.permit_cell(offset) else {
             return Ok(());
         };
-        self.change(taker(ctx), ctx.index(), |available| {
+        self.change(taker(ctx), offset, ctx.index(), |available| {
             let held = ctx.slot().permits[cell].count.load(Relaxed);
             Ok(match held {
                 0 => (available, None, 0),
-                _ => (available.saturating_add(1), Some(cell), held - 1),
+                _ => {
+                    let more = u32::from(comes_back);
+                    (available.saturating_add(more), Some(cell), held - 1)
+                }
             })
         })?;
-        self.wake(1);
-        free_empty(&ctx.slot().permits[cell]);
+        ctx.free_permit_cell(cell);
         Ok(())
     }
 
     fn offset(&self, mapping: &Mapping) -> Result<u64> {
-        mapping.offset_of(self).ok_or(Error::NotInArena)
+        mapping.offset_of(self).ok_or_else(not_in_arena)
     }
 
-    /// Changes the count under the internal lock: `plan` gives the count, a cell and its count.
+    /// Changes the count under the internal lock: `plan` gives the count, a cell and its count. Wakes who
+    /// sleeps if there are more permits now. The semaphore lies at that offset.
     fn change(
         &self,
         taker: Taker<'_>,
+        semaphore: u64,
         slot: usize,
         plan: impl FnOnce(u32) -> Result<(u32, Option<usize>, u64)>,
     ) -> Result {
-        let semaphore = self.offset(taker.mapping)?;
-        let _lock = Internal::take(&self.header.lock, taker)?;
+        let lock = Internal::take(&self.header.lock, taker)?;
         let now = self.header.available.load(Acquire);
         let (available, cell, held) = plan(now)?;
         if available != now || cell.is_some() {
@@ -255,16 +271,42 @@ impl Semaphore {
             };
             change.perform(taker.mapping, slot);
         }
+        let wakes = available > now && self.calls_sleepers();
+        drop(lock);
+        if wakes {
+            futex::wake(&self.header.sleepers, u32::MAX >> 1);
+        }
         Ok(())
     }
 
-    fn wake(&self, permits: u32) {
-        if self.header.waiters.swap(0, AcqRel) != 0 {
-            futex::wake(&self.header.available, u32::MAX >> 1);
-        } else if permits > 0 && self.header.waiters.load(Acquire) != 0 {
-            futex::wake(&self.header.available, permits);
+    /// Changes the word that sleepers sleep on, if there are any, under the internal lock: one that said
+    /// so, but does not sleep yet, will not. (If it slept on the count, that could be 0 again, and
+    /// the next one who gives a permit back would not know of it.)
+    fn calls_sleepers(&self) -> bool {
+        let sleepers = self.header.sleepers.load(Relaxed);
+        let any = sleepers & SLEEPERS_BIT != 0;
+        if any {
+            let next = (sleepers & !SLEEPERS_BIT).wrapping_add(SLEEPERS_BIT << 1);
+            self.header.sleepers.store(next, Release);
         }
+        any
     }
+}
+
+#[cold]
+fn not_in_arena() -> Error {
+    Error::NotInArena
+}
+
+/// Set in the word that sleepers sleep on while there may be some.
+const SLEEPERS_BIT: u32 = 1;
+
+/// What came of an attempt to take a permit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Taken,
+    /// There is none. The word to sleep on is this.
+    Sleep(u32),
 }
 
 impl fmt::Debug for Semaphore {
@@ -282,25 +324,6 @@ fn taker(ctx: &Ctx) -> Taker<'_> {
         recoverer: ctx.tag(),
         wait: None,
         mutex: None,
-    }
-}
-
-/// The thread's cell for a semaphore, or a free one.
-fn cell_for(ctx: &Ctx, semaphore: u64) -> Option<usize> {
-    let cells = &ctx.slot().permits;
-    let holds = |wanted: u64| {
-        cells
-            .iter()
-            .position(|cell| cell.semaphore.load(Relaxed) == wanted)
-    };
-    holds(semaphore).or_else(|| holds(0))
-}
-
-/// Frees a cell that holds no permits any more: last of all, since a semaphore that a cell names is
-/// not freed (D5).
-fn free_empty(cell: &PermitCell) {
-    if cell.count.load(Relaxed) == 0 {
-        cell.semaphore.store(0, Release);
     }
 }
 
@@ -337,10 +360,9 @@ pub(crate) fn return_permits(mapping: &Mapping, slot: usize, by: Tag) {
                 mutex: None,
             };
             let held = u32::try_from(cell.count.load(Relaxed)).unwrap_or(u32::MAX);
-            let _ = semaphore.change(taker, slot, |available| {
+            let _ = semaphore.change(taker, offset, slot, |available| {
                 Ok((available.saturating_add(held), Some(index), 0))
             });
-            semaphore.wake(held);
         }
         cell.count.store(0, Relaxed);
         cell.semaphore.store(0, Release);
@@ -356,36 +378,64 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
+    fn gone(&self, comes_back: bool) {
+        let mut ctx = self.ctx;
+        // SAFETY: C1; after a fork the context is wiped, and says so.
+        let own = unsafe { ctx.as_mut() };
+        if own.is_own() {
+            let _ = self.semaphore.permit_gone(own, comes_back);
+        }
+    }
+
     /// Keeps the permit from coming back: it is gone from the semaphore for good.
     pub fn forget(self) {
-        // SAFETY: C1.
-        let ctx = unsafe { self.ctx.as_ref() };
-        if ctx.is_own()
-            && let Ok(offset) = self.semaphore.offset(ctx.mapping())
-            && let Some(cell) = cell_for(ctx, offset)
-        {
-            let _ = self.semaphore.change(taker(ctx), ctx.index(), |available| {
-                let held = ctx.slot().permits[cell].count.load(Relaxed);
-                Ok((available, Some(cell), held.saturating_sub(1)))
-            });
-            free_empty(&ctx.slot().permits[cell]);
-        }
+        self.gone(false);
         std::mem::forget(self);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // SAFETY: C1; after a fork the context is wiped, and says so.
-        let ctx = unsafe { self.ctx.as_ref() };
-        if ctx.is_own() {
-            let _ = self.semaphore.give_back(ctx);
-        }
+        self.gone(true);
     }
 }
 
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Permit").field(self.semaphore).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Semaphore, Tried};
+    use crate::{Arena, section::attached};
+    use std::sync::atomic::Ordering::*;
+
+    /// One that found no permit, and does not sleep yet, when one comes and goes again.
+    #[test]
+    fn who_is_about_to_sleep_misses_no_wake() {
+        let arena = Arena::in_memory().unwrap();
+        let semaphore = arena.root::<Semaphore>("semaphore").unwrap();
+        let try_once = || {
+            let mut ctx = attached(&*semaphore).unwrap();
+            // SAFETY: C1; the reference ends with the statement.
+            semaphore.take_one(unsafe { ctx.as_mut() }).unwrap()
+        };
+        let sleeps_on = |tried| match tried {
+            Tried::Sleep(word) => word,
+            Tried::Taken => panic!("there is no permit"),
+        };
+        let first = sleeps_on(try_once());
+        assert_eq!(first, semaphore.header.sleepers.load(SeqCst), "it sleeps");
+        semaphore.post().unwrap();
+        let permit = semaphore.acquire().unwrap();
+        assert_eq!(semaphore.available(), 0);
+        assert_ne!(first, semaphore.header.sleepers.load(SeqCst), "it is woken");
+        let second = sleeps_on(try_once());
+        assert_ne!(first, second);
+        assert_eq!(second, sleeps_on(try_once()), "all sleep on the same");
+        drop(permit);
+        assert_ne!(second, semaphore.header.sleepers.load(SeqCst));
     }
 }

@@ -261,8 +261,17 @@ impl<'m> Taker<'m> {
             return Ok(());
         }
         let mut sleep = patience.next_sleep()?;
-        self.refuse_deadlock(wanted)?;
+        // Who waits for a cell has the lock's word. Who gives up some time breaks a circle by itself: it
+        // is in none.
+        let for_readers = !std::ptr::eq(word, wanted);
+        if patience == Patience::Endless {
+            self.refuse_deadlock(wanted, for_readers)?;
+        }
         if self.mapping.life(holder.slot()).load(Acquire) == 0 {
+            if word.0.load(Acquire) != now {
+                // It has let go, and then left.
+                return Ok(());
+            }
             waited.absent += 1;
             self.refuse_nobody(holder, waited.absent)?;
         }
@@ -346,13 +355,18 @@ impl<'m> Taker<'m> {
     }
 
     /// Says what this thread waits for, and follows who waits for whom.
-    fn refuse_deadlock(self, word: &LockWord) -> Result {
+    fn refuse_deadlock(self, word: &LockWord, for_readers: bool) -> Result {
         let (Some(wait), Some(wanted)) = (self.wait, self.mapping.offset_of(word)) else {
             return Ok(());
         };
         let said = Wait(wait.load(Relaxed));
         if said.lock() != Some(wanted) {
-            wait.store(said.begun(wanted).0, Release);
+            let begun = said.begun(wanted);
+            let begun = match for_readers {
+                true => begun.for_readers(),
+                false => begun,
+            };
+            wait.store(begun.0, Release);
         }
         fence(SeqCst);
         match circle::find(self.mapping, self.tag) {

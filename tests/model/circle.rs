@@ -5,8 +5,11 @@
 //! on. Whoever is told of a circle must have waited in one: at some time since the first look came back to
 //! it, none of those it waited for could go on.
 //!
+//! Some of them give up after a time, some die, and are recovered later; some take a lock's word and let go of
+//! it again without waiting for readers (to freeze it, or since it is poisoned).
+//!
 //! That circles are found is not shown here (`tests/locks.rs`, `tests/rwlock`): who finds none looks
-//! again. Left out: sleeping (see `calm`), deaths (see `rwlock`), patience that ends.
+//! again. Left out: sleeping (see `calm`), slots used again (see `rwlock`).
 
 use crate::{
     explore::{Model, Steps},
@@ -23,12 +26,17 @@ const LOCKS: usize = 3;
 enum Action {
     Read(u8),
     Write(u8),
+    /// Takes the word, and lets go of it.
+    Touch(u8),
     Drop(u8),
 }
 
 struct Config {
     /// What each thread does; in the end it lets go of everything.
     programs: [&'static [Action]; THREADS],
+    /// Those that give up some time.
+    timed: [bool; THREADS],
+    kills: u8,
     mutant: Option<Mutant>,
 }
 
@@ -45,6 +53,7 @@ enum Cell {
 struct Wait {
     number: u8,
     lock: Option<u8>,
+    for_readers: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -72,6 +81,7 @@ enum Pc {
     WaitNoMore,
     SayReads,
     Done,
+    Dead,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -97,6 +107,9 @@ struct State {
     /// Who has each lock to write, plus 1.
     words: [u8; LOCKS],
     threads: [Thread; THREADS],
+    kills: u8,
+    /// Of the configuration: they always go on.
+    timed: [bool; THREADS],
 }
 
 impl State {
@@ -112,11 +125,22 @@ impl State {
     }
 
     /// `circle::who_has`.
-    fn who_has(&self, thread: usize, lock: u8) -> Vec<usize> {
+    fn who_has(&self, thread: usize, wait: Wait, mutant: Option<Mutant>) -> Vec<usize> {
+        let Some(lock) = wait.lock else {
+            return Vec::new();
+        };
+        let alive = |one: &usize| self.threads[*one].pc != Pc::Dead;
+        let readers = || {
+            let readers = self.other_readers(thread, lock, &[Cell::Reads]);
+            readers.into_iter().filter(alive).collect()
+        };
+        if wait.for_readers {
+            return readers();
+        }
         match self.writer(lock) {
-            Some(writer) if writer == thread => self.other_readers(thread, lock, &[Cell::Reads]),
-            Some(writer) => vec![writer],
-            None => Vec::new(),
+            Some(writer) if writer != thread => vec![writer],
+            Some(_) if mutant == Some(Mutant::WordMeansReaders) => readers(),
+            _ => Vec::new(),
         }
     }
 
@@ -125,11 +149,18 @@ impl State {
         let this = &self.threads[thread];
         let goes_on = matches!(
             this.pc,
-            Pc::Next | Pc::LookFirst | Pc::EmptyFirst | Pc::WaitNoMore | Pc::SayReads | Pc::Done
+            Pc::Next
+                | Pc::LookFirst
+                | Pc::EmptyFirst
+                | Pc::HasWord
+                | Pc::WaitNoMore
+                | Pc::SayReads
+                | Pc::Done
+                | Pc::Dead
         );
-        match this.wait.lock {
-            Some(lock) if !goes_on => self.who_has(thread, lock),
-            _ => Vec::new(),
+        match goes_on {
+            true => Vec::new(),
+            false => self.who_has(thread, this.wait, None),
         }
     }
 
@@ -138,7 +169,8 @@ impl State {
         let mut goes_on = [false; THREADS];
         for _ in 0..THREADS {
             for other in 0..THREADS {
-                goes_on[other] = self.waits_for(other).iter().all(|&one| goes_on[one]);
+                let others = self.waits_for(other);
+                goes_on[other] = others.iter().all(|&one| goes_on[one] || self.timed[one]);
             }
         }
         !goes_on[thread]
@@ -170,9 +202,8 @@ impl Config {
     fn may_write(&self, state: &State, thread: usize, lock: u8) -> bool {
         let this = &state.threads[thread];
         let done = &self.programs[thread][..this.at as usize];
-        let of_it =
-            |action: &&Action| matches!(action, Read(of) | Write(of) | Drop(of) if *of == lock);
-        this.pc != Pc::Done && done.iter().rfind(of_it) == Some(&Write(lock))
+        let of_it = |action: &&Action| matches!(action, Read(of) | Write(of) | Touch(of) | Drop(of) if *of == lock);
+        !matches!(this.pc, Pc::Done | Pc::Dead) && done.iter().rfind(of_it) == Some(&Write(lock))
     }
 
     /// Whether two waits are taken for the same.
@@ -182,7 +213,7 @@ impl Config {
 
     fn step(&self, state: &State, thread: usize, steps: &mut Steps<State>) {
         match state.threads[thread].pc {
-            Pc::Done => {}
+            Pc::Done | Pc::Dead => {}
             Pc::Who | Pc::ItsWait | Pc::HasStill | Pc::WaitsStill => {
                 self.look(state, thread, steps)
             }
@@ -196,7 +227,7 @@ impl Config {
         let Some(action) = self.action(state, thread) else {
             return leave(next, thread, "lets go of everything", None, steps);
         };
-        let (Read(lock) | Write(lock) | Drop(lock)) = action;
+        let (Read(lock) | Write(lock) | Touch(lock) | Drop(lock)) = action;
         let index = lock as usize;
         let writer = state.writer(lock).filter(|&writer| writer != thread);
         let name = match (this.pc, action) {
@@ -208,7 +239,7 @@ impl Config {
                 next.threads[thread].at += 1;
                 "lets go"
             }
-            (Pc::Next | Pc::Retry, Write(_)) => {
+            (Pc::Next | Pc::Retry, Write(_) | Touch(_)) => {
                 let mine = state.writer(lock) == Some(thread);
                 let cells = [Cell::Reads, Cell::Pending];
                 match writer {
@@ -217,6 +248,7 @@ impl Config {
                         next.words[index] = thread as u8 + 1;
                         this.pc = Pc::HasWord;
                     }
+                    None if matches!(action, Touch(_)) => this.pc = Pc::WaitNoMore,
                     None if state.other_readers(thread, lock, &cells).is_empty() => {
                         this.pc = Pc::WaitNoMore
                     }
@@ -226,7 +258,7 @@ impl Config {
             }
             (Pc::HasWord, _) => {
                 // A wait for readers is another one.
-                this.wait.lock = None;
+                this.wait.end();
                 this.pc = Pc::Retry;
                 "waits no more for the word"
             }
@@ -247,10 +279,17 @@ impl Config {
                 this.pc = Pc::Say;
                 "empties its cell"
             }
+            (Pc::Say, _) if self.timed[thread] && !self.is(Mutant::TimedWaitsCount) => {
+                this.pc = Pc::Retry;
+                "waits for a time"
+            }
             (Pc::Say, _) => {
                 if this.wait.lock != Some(lock) {
-                    this.wait.number += 1;
-                    this.wait.lock = Some(lock);
+                    this.wait = Wait {
+                        number: this.wait.number + 1,
+                        lock: Some(lock),
+                        for_readers: state.writer(lock) == Some(thread),
+                    };
                 }
                 this.way = Default::default();
                 this.way[0] = (thread as u8, this.wait);
@@ -280,9 +319,13 @@ impl Config {
                 "empties its pending cell"
             }
             (Pc::WaitNoMore, _) => {
-                this.wait.lock = None;
+                this.wait.end();
                 match action {
                     Read(_) => this.pc = Pc::SayReads,
+                    Touch(_) => {
+                        (this.pc, this.at) = (Pc::Next, this.at + 1);
+                        next.words[index] = 0;
+                    }
                     _ => (this.pc, this.at) = (Pc::Next, this.at + 1),
                 }
                 "waits no more"
@@ -309,11 +352,11 @@ impl Config {
             _ => this.found,
         };
         let (slot, said) = this.way[place as usize];
-        let has = |lock| state.who_has(slot as usize, lock);
+        let has = || state.who_has(slot as usize, said, self.mutant);
         let next_on_way = this.way[(place + 1) as usize % this.length as usize];
         match this.pc {
             Pc::Who => {
-                let holders = has(said.lock.expect("it waits"));
+                let holders = has();
                 for &holder in &holders {
                     let mut next = state.clone();
                     let this = &mut next.threads[thread];
@@ -332,7 +375,7 @@ impl Config {
             }
             Pc::ItsWait => {
                 let wait = state.threads[this.found as usize].wait;
-                if wait.lock.is_none() {
+                if wait.lock.is_none() || self.is_dead(state, this.found as usize) {
                     return retry("sees that it does not wait", steps);
                 }
                 let mut next = state.clone();
@@ -343,7 +386,7 @@ impl Config {
                 steps.add(thread, "sees what it waits for", next.settle());
             }
             Pc::HasStill => {
-                if !has(said.lock.expect("it waits")).contains(&(next_on_way.0 as usize)) {
+                if !has().contains(&(next_on_way.0 as usize)) {
                     return retry("sees that it has it no more", steps);
                 }
                 let mut next = state.clone();
@@ -351,7 +394,9 @@ impl Config {
                 steps.add(thread, "sees that it has it still", next.settle());
             }
             _ => {
-                if !self.same(state.threads[next_on_way.0 as usize].wait, next_on_way.1) {
+                let of = next_on_way.0 as usize;
+                let goes_on = self.same(state.threads[of].wait, next_on_way.1);
+                if !goes_on || self.is_dead(state, of) {
                     return retry("sees that it waits no more", steps);
                 }
                 let mut next = state.clone();
@@ -362,6 +407,29 @@ impl Config {
                 }
                 steps.add(thread, "sees that it waits still", next.settle());
             }
+        }
+    }
+
+    /// Whether what a thread says does not count, since it is dead.
+    fn is_dead(&self, state: &State, thread: usize) -> bool {
+        state.threads[thread].pc == Pc::Dead && !self.is(Mutant::TheDeadWait)
+    }
+
+    /// What happens to a thread: its patience ends, or it dies and is recovered.
+    fn befall(&self, state: &State, thread: usize, steps: &mut Steps<State>) {
+        let this = &state.threads[thread];
+        if this.pc == Pc::Dead {
+            return leave(state.clone(), thread, "is recovered", None, steps);
+        }
+        if self.timed[thread] && this.pc == Pc::Retry {
+            leave(state.clone(), thread, "gives up", None, steps);
+        }
+        if state.kills > 0 && this.pc != Pc::Done {
+            let mut next = state.clone();
+            next.kills -= 1;
+            next.threads[thread].pc = Pc::Dead;
+            next.threads[thread].forget_way();
+            steps.add(thread, "IS KILLED", next.settle());
         }
     }
 
@@ -382,10 +450,20 @@ impl Config {
     }
 }
 
+impl Wait {
+    fn end(&mut self) {
+        (self.lock, self.for_readers) = (None, false);
+    }
+}
+
 impl Thread {
     /// Forgets what it saw: there is no circle.
     fn forget(&mut self) {
         self.pc = Pc::Retry;
+        self.forget_way();
+    }
+
+    fn forget_way(&mut self) {
         self.way = Default::default();
         (self.length, self.found, self.looks) = (0, 0, 0);
     }
@@ -430,19 +508,28 @@ impl Model for Config {
         State {
             words: [0; LOCKS],
             threads: [Thread::default(); THREADS],
+            kills: self.kills,
+            timed: self.timed,
         }
     }
 
     fn steps(&self, state: &State, steps: &mut Steps<State>) {
-        (0..THREADS).for_each(|thread| self.step(state, thread, steps));
+        for thread in 0..THREADS {
+            self.step(state, thread, steps);
+            self.befall(state, thread, steps);
+        }
     }
 
     fn check(&self, state: &State) -> Result<(), String> {
         for writer in 0..THREADS {
             for lock in (0..LOCKS as u8).filter(|&lock| self.may_write(state, writer, lock)) {
                 // One that has not looked at the word yet is no reader.
-                let reads =
-                    |&one: &usize| !matches!(state.threads[one].pc, Pc::LookFirst | Pc::EmptyFirst);
+                let reads = |&one: &usize| {
+                    !matches!(
+                        state.threads[one].pc,
+                        Pc::LookFirst | Pc::EmptyFirst | Pc::Dead
+                    )
+                };
                 let cells = state.other_readers(writer, lock, &[Cell::Reads]);
                 if state.writer(lock) != Some(writer) || cells.iter().any(reads) {
                     return Err("one has what another one writes".into());
@@ -467,6 +554,8 @@ const READERS: Config = Config {
         &[Read(0), Drop(0), Read(0)],
         &[Read(0), Drop(0), Read(0)],
     ],
+    timed: [false; THREADS],
+    kills: 0,
     mutant: None,
 };
 
@@ -478,7 +567,42 @@ const CHAIN: Config = Config {
         &[Write(0), Write(1), Drop(1), Drop(0), Write(1)],
         &[Write(1), Drop(1), Write(1), Write(2)],
     ],
+    timed: [false; THREADS],
+    kills: 0,
     mutant: None,
+};
+
+/// Three in a circle, one of which gives up.
+const GIVES_UP: Config = Config {
+    programs: [
+        &[Write(0), Write(1)],
+        &[Write(1), Write(2)],
+        &[Write(2), Write(0)],
+    ],
+    timed: [false, true, false],
+    ..READERS
+};
+
+/// The third holds what the second waits for, and waits for the first one when it dies: before that wants
+/// anything.
+const DIES: Config = Config {
+    programs: [
+        &[Write(0), Write(1)],
+        &[Write(1), Write(2)],
+        &[Write(2), Write(0)],
+    ],
+    kills: 1,
+    ..READERS
+};
+
+/// The second takes the word of what the first one reads, and lets go again.
+const TOUCHES: Config = Config {
+    programs: [
+        &[Read(0), Write(1)],
+        &[Write(1), Touch(0)],
+        &[Write(0), Drop(0), Write(0), Drop(0)],
+    ],
+    ..READERS
 };
 
 #[test]
@@ -491,9 +615,23 @@ fn nobody_is_told_of_a_circle_that_is_none() {
             &[Write(0), Read(1), Drop(0), Write(0)],
             &[Read(1), Write(0)],
         ],
-        mutant: None,
+        ..READERS
     };
     prove("circles: readers that write", &mixed);
+    prove("circles: one that gives up", &GIVES_UP);
+    prove("circles: one that dies", &DIES);
+    prove("circles: one that only takes the word", &TOUCHES);
+    let all = Config {
+        programs: [
+            &[Write(2), Read(0)],
+            &[Read(0), Write(1)],
+            &[Write(1), Touch(0), Write(2)],
+        ],
+        timed: [false, false, true],
+        kills: 1,
+        mutant: None,
+    };
+    prove("circles: all of it", &all);
 }
 
 #[test]
@@ -502,6 +640,9 @@ fn mutants_of_circles() {
         (Mutant::CircleSeenOnce, READERS),
         (Mutant::CircleLookedForTwice, READERS),
         (Mutant::WaitsUnnumbered, CHAIN),
+        (Mutant::TimedWaitsCount, GIVES_UP),
+        (Mutant::TheDeadWait, DIES),
+        (Mutant::WordMeansReaders, TOUCHES),
     ] {
         let broken = Config {
             mutant: Some(mutant),

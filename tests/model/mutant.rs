@@ -31,6 +31,12 @@ pub(crate) enum Mutant {
     CircleLookedForTwice,
     /// L10: a wait is known by its lock alone.
     WaitsUnnumbered,
+    /// L10: one that gives up some time counts as one that waits for ever.
+    TimedWaitsCount,
+    /// L10: the dead count as waiting.
+    TheDeadWait,
+    /// L10: who has the word is taken to wait for readers.
+    WordMeansReaders,
     /// J6: blocks are freed before the commit.
     FreeFirst,
     /// J9: `done` is stored only after the next block is in doubt.

@@ -31,7 +31,9 @@ fn push(count: usize) -> f64 {
     let vec = arena.root::<Mutex<collections::Vec<u64>>>("numbers");
     let vec = vec.expect("there is room");
     per_operation(count, || {
-        let mut vec = vec.lock().expect("free");
+        let mut guard = vec.lock().expect("free");
+        // Once: each time a guard is dereferenced mutably, it asks whether its value is recorded.
+        let vec = &mut *guard;
         for number in 0..count as u64 {
             vec.push(number).expect("there is room");
         }

@@ -136,7 +136,7 @@ impl<T: Share + Sync> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`read`](RwLock::read).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`read`](RwLock::read).
     #[track_caller]
     pub fn try_read_for(&self, time: Duration) -> Result<RwLockReadGuard<'_, T>> {
         self.read_with(Patience::within(time), Location::caller())
@@ -146,7 +146,7 @@ impl<T: Share + Sync> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`read`](RwLock::read).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`read`](RwLock::read).
     #[track_caller]
     pub fn try_read_until(&self, deadline: Instant) -> Result<RwLockReadGuard<'_, T>> {
         self.read_with(Patience::Until(deadline), Location::caller())
@@ -180,7 +180,7 @@ impl<T: Share + Sync> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`write`](RwLock::write).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`write`](RwLock::write).
     #[track_caller]
     pub fn try_write_for(&self, time: Duration) -> Result<RwLockWriteGuard<'_, T>> {
         self.write_with(Patience::within(time), Location::caller())
@@ -190,7 +190,7 @@ impl<T: Share + Sync> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`]; otherwise as [`write`](RwLock::write).
+    /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`write`](RwLock::write).
     #[track_caller]
     pub fn try_write_until(&self, deadline: Instant) -> Result<RwLockWriteGuard<'_, T>> {
         self.write_with(Patience::Until(deadline), Location::caller())
