@@ -531,6 +531,48 @@ fn an_inherited_guard_does_nothing() {
     assert_eq!(*world.a.lock().unwrap(), 6);
 }
 
+/// Also of raw locks, whose guards are those of `lock_api`.
+#[test]
+fn an_inherited_raw_guard_does_nothing() {
+    let (_arena, world) = world();
+    world.raw.lock();
+    assert!(world.raw.is_locked());
+    // SAFETY: the child only unlocks and tries the lock.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: what a guard that it inherited does when it is dropped.
+            unsafe { world.raw.unlock() };
+            let held = world.raw.is_locked() && !world.raw.try_lock();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(!held)) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(status, 0);
+        }
+    }
+    // SAFETY: taken above.
+    unsafe { world.raw.unlock() };
+    assert!(!world.raw.is_locked());
+
+    let mut child = Forked::run(|| {
+        world.raw.lock();
+        reach(&world.stage, 1);
+        loop {
+            thread::park();
+        }
+    });
+    await_stage(&world.stage, 1);
+    assert!(world.raw.is_locked());
+    child.kill();
+    assert!(!world.raw.is_locked(), "nobody lives who has it");
+    assert!(world.raw.try_lock());
+    // SAFETY: taken just now.
+    unsafe { world.raw.unlock() };
+}
+
 #[test]
 fn a_stopped_holder_is_not_taken_for_dead() {
     let (_arena, world) = world();

@@ -46,7 +46,7 @@ pub(crate) fn is_dead(mapping: &Mapping, slot: usize) -> bool {
 }
 
 /// Whether the holder that a lease or a lock names can do nothing any more.
-fn is_gone(mapping: &Mapping, holder: Tag) -> bool {
+pub(crate) fn is_gone(mapping: &Mapping, holder: Tag) -> bool {
     let slot = holder.slot();
     slot >= mapping.geometry().slots || tag_of(mapping, slot) != holder || is_dead(mapping, slot)
 }

@@ -119,7 +119,7 @@ impl Wait {
 
     /// The next wait, for the lock at an offset.
     pub(crate) const fn begun(self, lock: u64) -> Self {
-        Wait(self.0.wrapping_add(Self::NUMBER) & Self::NUMBERS | lock / 8)
+        Wait(self.0.wrapping_add(Self::NUMBER) & Self::NUMBERS | (lock / 8))
     }
 
     /// The same wait, for the readers of the lock.

@@ -155,6 +155,12 @@ fn deadline(timeout: Duration) -> Timespec {
     }
 }
 
+/// The clock by which sleeps end, in nanoseconds.
+pub(crate) fn nanos() -> u64 {
+    let now = monotonic_now();
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 fn monotonic_now() -> libc::timespec {
     let mut now = libc::timespec {
         tv_sec: 0,

@@ -20,6 +20,7 @@ use crate::{
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
     share::Schema,
+    sync::Turns,
 };
 use std::{
     cell::Cell,
@@ -94,8 +95,9 @@ pub(crate) struct Ctx {
     pub(super) reads: Reads,
     /// The slot's cells that hold permits.
     pub(super) permits: PermitCells,
+    pub(super) turns: Turns,
     /// Moves the cells of the magazines apart from what sections ask for: see [`IN_PAGE`].
-    _apart: [u64; 75],
+    _apart: [u64; 73],
     pub(super) magazines: Magazines,
 }
 

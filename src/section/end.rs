@@ -390,6 +390,7 @@ impl Ctx {
             self.finish();
         }
         self.leave();
+        self.give_turn();
     }
 
     #[inline(always)]
@@ -397,7 +398,25 @@ impl Ctx {
         if self.flags.is_unreached() {
             return crate::sync::release(&mutex.word);
         }
-        crate::sync::release_mutex(mutex, &mut self.uneventful);
+        if crate::sync::release_mutex(mutex, &mut self.uneventful) {
+            let lock = self.lock_at(&mutex.word);
+            self.turns.note(lock);
+        }
+    }
+
+    /// Whose turn it is at what this thread lets go of.
+    pub(crate) fn turns(&mut self) -> &mut crate::sync::Turns {
+        &mut self.turns
+    }
+
+    /// The unit is over: others may have their turn.
+    #[inline(always)]
+    fn give_turn(&mut self) {
+        if self.turns.are_noted() {
+            // SAFETY: the context keeps its mapping, which is no part of it.
+            let mapping = unsafe { &*std::ptr::from_ref(self.mapping()) };
+            self.turns.give(mapping);
+        }
     }
 
     /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
@@ -467,6 +486,7 @@ impl Ctx {
             self.finish();
         }
         self.leave();
+        self.give_turn();
     }
 
     /// Releases the locks of the unit, of which no guard is left.

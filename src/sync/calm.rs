@@ -29,16 +29,18 @@ use std::sync::atomic::{AtomicU32, Ordering::*, compiler_fence};
 /// that the next sleeper will need: tens of microseconds, and that some.
 const UNEVENTFUL: u32 = 2000;
 
-/// Lets go of a mutex, and wakes a sleeper if there may be one. `uneventful` counts the thread's releases
-/// of contended locks in which there was none.
+/// Lets go of a mutex, and wakes a sleeper if there may be one: says whether there was. `uneventful` counts
+/// the thread's releases of contended locks in which there was none.
 #[inline(always)]
-pub(crate) fn release_mutex(mutex: &MutexHeader, uneventful: &mut u32) {
+pub(crate) fn release_mutex(mutex: &MutexHeader, uneventful: &mut u32) -> bool {
     if !is_calm(mutex) {
         return release_contended(mutex, uneventful);
     }
-    if !release_calm(mutex) {
+    let wakes = !release_calm(mutex);
+    if wakes {
         wake_one(&mutex.word);
     }
+    wakes
 }
 
 /// Whether nobody sleeps for the lock.
@@ -58,7 +60,7 @@ pub(crate) fn release_calm(mutex: &MutexHeader) -> bool {
 
 #[cold]
 #[inline(never)]
-fn release_contended(mutex: &MutexHeader, uneventful: &mut u32) {
+fn release_contended(mutex: &MutexHeader, uneventful: &mut u32) -> bool {
     let waited = mutex.word.0.load(Relaxed) & WAITERS_BIT != 0;
     *uneventful = if waited { 0 } else { *uneventful + 1 };
     if *uneventful > UNEVENTFUL {
@@ -72,6 +74,7 @@ fn release_contended(mutex: &MutexHeader, uneventful: &mut u32) {
         }
     }
     release(&mutex.word);
+    waited
 }
 
 /// Who may sleep on a mutex's word: as long as it is counted, the lock does not become calm.

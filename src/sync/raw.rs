@@ -3,7 +3,9 @@
 use super::wait::{Patience, Taker, release};
 use crate::{
     error::Error,
+    journal,
     layout::{LockWord, Tag},
+    mapping,
     section::{Ctx, attached},
     share::{Builtin, Share, TypeInfo},
 };
@@ -108,16 +110,26 @@ unsafe impl lock_api::RawMutex for RawMutex {
         self.taken_within(Patience::None)
     }
 
+    /// In a child of the process that took it, it stays with that.
     unsafe fn unlock(&self) {
-        release(&self.word);
-        if let Some(mut ctx) = Ctx::find(self) {
-            // SAFETY: C1.
-            unsafe { ctx.as_mut() }.raw_lock_released();
+        let Some(mut ctx) = Ctx::find(self) else {
+            return;
+        };
+        // SAFETY: C1.
+        let ctx = unsafe { ctx.as_mut() };
+        if Tag::of_word(self.word.0.load(Relaxed)) == Some(ctx.tag()) {
+            release(&self.word);
+            ctx.raw_lock_released();
         }
     }
 
+    /// Whether somebody has it who lives.
     fn is_locked(&self) -> bool {
-        self.word.0.load(Relaxed) != 0
+        let holder = Tag::of_word(self.word.0.load(Acquire));
+        let mapping = mapping::locate(self).and_then(|here| mapping::find_base(here.base));
+        holder.is_some_and(|holder| {
+            mapping.is_some_and(|mapping| !journal::is_gone(&mapping, holder))
+        })
     }
 }
 

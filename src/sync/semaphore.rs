@@ -146,7 +146,7 @@ impl Semaphore {
             })
         });
         ctx.leave();
-        posted
+        posted.map(drop)
     }
 
     /// Permits that nobody holds at the moment.
@@ -224,15 +224,19 @@ impl Semaphore {
         if entered {
             ctx.leave();
         }
-        gone
+        if gone? {
+            ctx.turns().give_while(|| self.available() != 0);
+        }
+        Ok(())
     }
 
-    fn permit_gone_inside(&self, ctx: &mut Ctx, comes_back: bool) -> Result {
+    /// Says whether somebody was woken.
+    fn permit_gone_inside(&self, ctx: &mut Ctx, comes_back: bool) -> Result<bool> {
         let offset = self.offset(ctx.mapping())?;
         let Some(cell) = ctx.permit_cell(offset) else {
-            return Ok(());
+            return Ok(false);
         };
-        self.change(taker(ctx), offset, ctx.index(), |available| {
+        let woken = self.change(taker(ctx), offset, ctx.index(), |available| {
             let held = ctx.slot().permits[cell].count.load(Relaxed);
             Ok(match held {
                 0 => (available, None, 0),
@@ -243,7 +247,7 @@ impl Semaphore {
             })
         })?;
         ctx.free_permit_cell(cell);
-        Ok(())
+        Ok(woken)
     }
 
     fn offset(&self, mapping: &Mapping) -> Result<u64> {
@@ -251,14 +255,15 @@ impl Semaphore {
     }
 
     /// Changes the count under the internal lock: `plan` gives the count, a cell and its count. Wakes who
-    /// sleeps if there are more permits now. The semaphore lies at that offset.
+    /// sleeps if there are more permits now, and says whether somebody may have. The semaphore lies at that
+    /// offset.
     fn change(
         &self,
         taker: Taker<'_>,
         semaphore: u64,
         slot: usize,
         plan: impl FnOnce(u32) -> Result<(u32, Option<usize>, u64)>,
-    ) -> Result {
+    ) -> Result<bool> {
         let lock = Internal::take(&self.header.lock, taker)?;
         let now = self.header.available.load(Acquire);
         let (available, cell, held) = plan(now)?;
@@ -276,7 +281,7 @@ impl Semaphore {
         if wakes {
             futex::wake(&self.header.sleepers, u32::MAX >> 1);
         }
-        Ok(())
+        Ok(wakes)
     }
 
     /// Changes the word that sleepers sleep on, if there are any, under the internal lock: one that said
