@@ -266,6 +266,53 @@ fn the_umask_does_not_matter() {
     .succeed();
 }
 
+/// What cannot be opened is not left behind by who wanted to create it.
+#[test]
+fn a_creation_that_fails_leaves_no_file() {
+    let scratch = Scratch::new("left-behind");
+    let path = scratch.path("arena");
+    let mut options = Arena::options();
+    options.max_size(1 << 20).mode(0o660);
+    // SAFETY: only this test uses the file.
+    let refused = unsafe { options.create(&path) };
+    let option = match refused {
+        Err(Error::BadOption { option, .. }) => option,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(option, "mode");
+    assert!(!path.exists());
+    // SAFETY: as above; all who may write it are this test.
+    let arena = unsafe { options.allow_foreign_writers(true).create(&path) }.unwrap();
+    drop(arena);
+    fs::remove_file(&path).unwrap();
+
+    options.mode(0o600);
+    Forked::run(|| {
+        // As many as the process can have mapped.
+        let mut others = std::vec::Vec::new();
+        while let Ok(arena) = options.in_memory() {
+            others.push(arena);
+        }
+        // SAFETY: as above.
+        let refused = unsafe { options.create(&path) };
+        i32::from(refused.is_ok() || path.exists())
+    })
+    .succeed();
+}
+
+#[test]
+fn slots_that_cannot_be_had_are_named() {
+    for slots in [0, 1, 16_001] {
+        match Arena::options().slots(slots).in_memory() {
+            Err(Error::BadOption { option, reason }) => {
+                assert_eq!(option, "slots");
+                assert!(reason.contains("2 to 16000"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Blocks of a mapping that goes and comes again lie at the same offsets, if not addresses.
 #[test]
 fn offsets_outlive_a_mapping() {

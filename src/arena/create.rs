@@ -24,6 +24,7 @@ use std::{
 const SMALLEST_RESERVATION: u64 = 1 << 20;
 
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
+    options.may_be_opened_again()?;
     prepare_process()?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -47,7 +48,21 @@ pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
         },
     })?;
     debug_assert!(geometry.slabs > 0);
-    open::file(options, file, Some(path.to_owned()))
+    let made = identity(&file)?;
+    let opened = open::file(options, file, Some(path.to_owned()));
+    if opened.is_err() {
+        // This process can map no more, say: nobody shall find an arena that nobody was given.
+        remove(path, made);
+    }
+    opened
+}
+
+/// Takes the name from the file that was made, unless it is another one's by now.
+fn remove(path: &Path, made: os::file::Identity) {
+    let found = std::fs::symlink_metadata(path);
+    if found.is_ok_and(|found| os::file::Identity::of(&found) == made) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 pub(super) fn anonymous(options: &Options) -> Result<Arena> {

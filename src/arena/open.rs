@@ -171,7 +171,7 @@ fn check_file(options: &Options, file: &File, path: Option<&Path>) -> Result<(u6
                 found: metadata.uid(),
             });
         }
-        if metadata.mode() & 0o022 != 0 {
+        if metadata.mode() & os::file::WRITABLE_BY_OTHERS != 0 {
             return Err(Error::WritableByOthers {
                 mode: metadata.mode() & 0o777,
             });

@@ -3,7 +3,7 @@
 use super::{Arena, create, open};
 use crate::{
     error::{Error, Result},
-    layout::Geometry,
+    layout::{Geometry, MAX_SLOTS, MIN_SLOTS},
     mapping::Access,
     os,
 };
@@ -89,7 +89,8 @@ impl Options {
     }
 
     /// The mode bits of a file that is created; 0600 unless said otherwise. The umask does not
-    /// matter.
+    /// matter. If others than the owner may write it, that takes
+    /// [`allow_foreign_writers`](Options::allow_foreign_writers), to create it as to open it.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self
@@ -101,7 +102,8 @@ impl Options {
         self
     }
 
-    /// How many threads, of all processes together, can be attached at a time.
+    /// How many slots there are for threads, of all processes together: 2 to 16000. One in 32 of them, at
+    /// least one, is kept for recovery: of 8, 7 threads can be attached at a time.
     pub fn slots(&mut self, slots: u32) -> &mut Self {
         self.slots = Some(slots);
         self
@@ -313,6 +315,21 @@ impl Options {
         Ok(())
     }
 
+    /// Whether what is created with these options can be opened with them.
+    pub(super) fn may_be_opened_again(&self) -> Result {
+        if self.mode & os::file::WRITABLE_BY_OTHERS != 0 && !self.allow_foreign_writers {
+            return Err(Error::BadOption {
+                option: "mode",
+                reason: format!(
+                    "others may write a file of mode {:03o}, and who writes an arena is trusted by all who \
+                     use it: expected a mode without `g+w` and `o+w`, or `allow_foreign_writers`",
+                    self.mode
+                ),
+            });
+        }
+        Ok(())
+    }
+
     /// The layout of an arena that is to be created with room for `maximum` bytes.
     pub(super) fn geometry(&self, maximum: u64) -> Result<Geometry> {
         let page = os::memory::page_size();
@@ -322,6 +339,12 @@ impl Options {
             0x10_0001..=0x100_0000 => 32,
             _ => 256,
         });
+        if !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
+            return Err(Error::BadOption {
+                option: "slots",
+                reason: format!("expected {MIN_SLOTS} to {MAX_SLOTS}, found {slots}"),
+            });
+        }
         let geometry =
             Geometry::new(maximum, page, shift, slots).map_err(|reason| Error::BadOption {
                 option: "max_size",

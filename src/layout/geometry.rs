@@ -26,7 +26,7 @@ pub(crate) const SMALLEST_SLAB_SHIFT: u32 = 12;
 pub(crate) const LARGEST_SLAB_SHIFT: u32 = 16;
 /// The fewest slots that make sense: one to work with, one reserved for recovery.
 pub(crate) const MIN_SLOTS: u32 = 2;
-const MAX_SLOTS: u32 = 16_000;
+pub(crate) const MAX_SLOTS: u32 = 16_000;
 /// Offsets fit into 48 bits, also those beyond the maximum.
 const MAX_SIZE: u64 = 1 << 45;
 

@@ -16,7 +16,7 @@ mod slab;
 mod slot;
 
 pub(crate) use container::{BufferHeader, MapHeader, SHORT_TEXT, TextHeader, VecHeader, marks};
-pub(crate) use geometry::Geometry;
+pub(crate) use geometry::{Geometry, MAX_SLOTS, MIN_SLOTS};
 pub(crate) use header::{
     BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC, mixed_seed,
 };

@@ -48,6 +48,9 @@ pub(super) const TMPFS_MAGIC: u64 = 0x0102_1994;
 // Opening
 // ---------------------------------------------------------------------------------------------
 
+/// Mode bits with which others than its owner may write a file.
+pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 /// What tells one file of this machine from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
