@@ -272,7 +272,7 @@ pub(crate) fn while_dropping(header: &BufferHeader, f: impl FnOnce(Writer) -> Re
     let Ok(ctx) = section::attach(&mapping) else {
         return;
     };
-    let _ = section::in_any_section(ctx, || f(Writer::of(ctx)));
+    let _ = section::in_section_for_drops(ctx, || f(Writer::of(ctx)));
 }
 
 /// Whether a dropped container's buffer was allocated in the open section.

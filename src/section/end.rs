@@ -560,6 +560,17 @@ impl Ctx {
         Ok(())
     }
 
+    /// Opens one in which things are only freed: it need not be one with a section in another arena.
+    fn open_for_drops(&mut self) -> Result {
+        match self.may_lock() {
+            Ok(()) | Err(Error::OtherArena) => {
+                self.flags.add_guard();
+                Ok(())
+            }
+            refused => refused,
+        }
+    }
+
     /// Closes it.
     pub(crate) fn close_unlocked(&mut self) {
         if !self.is_own() {
@@ -577,7 +588,23 @@ impl Ctx {
 }
 
 /// Runs `f` in the thread's open section, or in one of its own.
-pub(crate) fn in_any_section<R>(mut ctx: NonNull<Ctx>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+pub(crate) fn in_any_section<R>(ctx: NonNull<Ctx>, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    in_section_opened_by(Ctx::open_unlocked, ctx, f)
+}
+
+/// The same for what is only freed, also while the thread has a section in another arena.
+pub(crate) fn in_section_for_drops<R>(
+    ctx: NonNull<Ctx>,
+    f: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    in_section_opened_by(Ctx::open_for_drops, ctx, f)
+}
+
+fn in_section_opened_by<R>(
+    open: impl FnOnce(&mut Ctx) -> Result,
+    mut ctx: NonNull<Ctx>,
+    f: impl FnOnce() -> Result<R>,
+) -> Result<R> {
     // SAFETY: C1; the reference does not live across `f`.
     let inside = unsafe { ctx.as_ref() }.in_section();
     if inside {
@@ -592,7 +619,7 @@ pub(crate) fn in_any_section<R>(mut ctx: NonNull<Ctx>, f: impl FnOnce() -> Resul
         }
     }
     // SAFETY: C1.
-    unsafe { ctx.as_mut() }.open_unlocked()?;
+    open(unsafe { ctx.as_mut() })?;
     let _close = Close(ctx);
     f()
 }

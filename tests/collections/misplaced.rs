@@ -136,6 +136,35 @@ fn dropped_outside() {
     drop(out);
 }
 
+/// Freeing takes no lock that others know of: a section elsewhere does not matter.
+#[test]
+fn dropped_in_a_section_of_another_arena() {
+    let (one, two) = (Arena::in_memory().unwrap(), Arena::in_memory().unwrap());
+    let (a, b) = (filled(&one), filled(&two));
+    for under_a_guard in [true, false] {
+        let out = mem::take(&mut *a.lock().unwrap());
+        let more = mem::take(&mut *b.lock().unwrap());
+        if under_a_guard {
+            let mut names = b.lock().unwrap();
+            names.push_from("during").unwrap();
+            drop((out, more));
+            names.push_from("after").unwrap();
+        } else {
+            let done = two.section(|| {
+                b.lock()?.push_from("during")?;
+                drop((out, more));
+                b.lock()?.push_from("after")
+            });
+            done.unwrap();
+        }
+        assert_eq!(*b.lock().unwrap(), ["during", "after"]);
+        for arena in [&one, &two] {
+            assert!(arena.check().is_clean(), "{}", arena.check());
+        }
+        a.lock().unwrap().try_extend(NAMES).unwrap();
+    }
+}
+
 #[test]
 fn put_back_in_another_section() {
     let arena = Arena::in_memory().unwrap();
