@@ -496,7 +496,7 @@ impl fmt::Display for Error {
             Poisoned => write!(
                 f,
                 "a panic left the value behind this lock half changed: \
-                 look at it, mend it and call `clear_poison`"
+                 call `clear_poison`, lock it, and put it in order"
             ),
             WouldBlock => write!(f, "the lock is held by somebody else"),
             TimedOut => write!(f, "the time to wait ran out"),

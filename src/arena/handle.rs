@@ -211,6 +211,9 @@ impl Arena {
     /// Lets the child that `command` starts have the arena's descriptor. Gives the number that it
     /// has there: tell the child, which opens it with [`from_fd`](Arena::from_fd).
     ///
+    /// The child is forked then: roots that this process has a handle of at that time, and that are
+    /// [removed](Arena::remove) later, stay as long as this process lives.
+    ///
     /// # Errors
     ///
     /// An arena in ordinary memory cannot be inherited.
@@ -257,8 +260,8 @@ impl Arena {
     /// # Errors
     ///
     /// [`Error::TypeMismatch`] if it has another type; [`Error::InSection`] while this thread has
-    /// a guard and the root must be created; [`Error::BadName`]; [`Error::Full`]; those of
-    /// attaching.
+    /// a guard and the root must be created, [`Error::OtherArena`] if that is in another arena;
+    /// [`Error::BadName`]; [`Error::Full`]; those of attaching.
     ///
     /// # Examples
     ///
@@ -305,6 +308,11 @@ impl Arena {
 
     /// Removes a name, as `unlink` does: who has the root goes on with it, and it is freed when
     /// the last handle of the last process has gone, also when that process was killed.
+    ///
+    /// Handles that a process had when it was forked are never counted down, as the child has them too: such
+    /// a root stays as long as that process lives. (Starting programs by
+    /// [`Command`](std::process::Command) is no fork, unless it has `pre_exec`, or
+    /// [`inherit`](Arena::inherit) was used for it.)
     ///
     /// # Errors
     ///
@@ -385,7 +393,8 @@ impl Arena {
     /// If one was hidden (in a thread-local variable), undoing aborts the process, since the value
     /// would have two owners or none.
     ///
-    /// Not undone are permits, blocks that are no part of anything, what is said to others.
+    /// Not undone are permits, blocks that are no part of anything, what is said to others, and what is
+    /// [`Unlogged`](crate::share::Unlogged).
     ///
     /// # Complexity
     ///
@@ -481,7 +490,8 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// [`Error::ForeignPointer`], [`Error::DoubleFree`]; [`Error::Full`] or [`Error::NoSpace`] in a section that
+    /// [`Error::ForeignPointer`], [`Error::DoubleFree`] (not of a block that the open section has freed, which is
+    /// freed once, at its end); [`Error::Full`] or [`Error::NoSpace`] in a section that
     /// cannot note it, since its journal has no room, and there is none for a longer one: the block is
     /// not freed then. A section of its own always can.
     #[inline]
