@@ -560,6 +560,45 @@ impl std::error::Error for Error {
     }
 }
 
+/// For functions that give `io::Result`. The kind is the nearest that there is; the message stays.
+///
+/// # Examples
+///
+/// ```
+/// use sharena::{Arena, sync::Mutex};
+/// use std::io;
+///
+/// fn count() -> io::Result<u64> {
+///     let arena = Arena::in_memory()?;
+///     Ok(*arena.find::<Mutex<u64>>("hits")?.lock()?)
+/// }
+/// assert_eq!(count().unwrap_err().kind(), io::ErrorKind::NotFound);
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        use io::ErrorKind;
+        let kind = match &error {
+            Error::Os { source, .. } => source.kind(),
+            Error::Missing { .. } | Error::UnknownRoot { .. } => ErrorKind::NotFound,
+            Error::Exists { .. } => ErrorKind::AlreadyExists,
+            Error::WrongOwner { .. } | Error::WritableByOthers { .. } => {
+                ErrorKind::PermissionDenied
+            }
+            Error::BadName { .. } | Error::BadOption { .. } => ErrorKind::InvalidInput,
+            Error::Truncated { .. } | Error::ForeignMagic { .. } | Error::TypeMismatch { .. } => {
+                ErrorKind::InvalidData
+            }
+            Error::Full { .. } | Error::NoSpace { .. } => ErrorKind::StorageFull,
+            Error::NoAddressSpace { .. } => ErrorKind::OutOfMemory,
+            Error::WouldBlock => ErrorKind::WouldBlock,
+            Error::TimedOut => ErrorKind::TimedOut,
+            Error::WouldDeadlock | Error::Deadlock { .. } => ErrorKind::Deadlock,
+            _ => ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
         Error::Other(source.into())
