@@ -9,7 +9,7 @@ use crate::{
     layout::{
         BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Geometry, Header, LockWord, MAGIC,
     },
-    mapping::{Access, Backing, Locks, Mapping, register},
+    mapping::{Access, Backing, Locks, Mapping, expect_room, register},
     os,
 };
 use memmap2::{MmapOptions, MmapRaw};
@@ -24,7 +24,9 @@ use std::{
 const SMALLEST_RESERVATION: u64 = 1 << 20;
 
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
+    // Once the file has its name others may use it: what can be foreseen is refused before.
     options.may_be_opened_again()?;
+    expect_room()?;
     prepare_process()?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -48,21 +50,7 @@ pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
         },
     })?;
     debug_assert!(geometry.slabs > 0);
-    let made = identity(&file)?;
-    let opened = open::file(options, file, Some(path.to_owned()));
-    if opened.is_err() {
-        // This process can map no more, say: nobody shall find an arena that nobody was given.
-        remove(path, made);
-    }
-    opened
-}
-
-/// Takes the name from the file that was made, unless it is another one's by now.
-fn remove(path: &Path, made: os::file::Identity) {
-    let found = std::fs::symlink_metadata(path);
-    if found.is_ok_and(|found| os::file::Identity::of(&found) == made) {
-        let _ = std::fs::remove_file(path);
-    }
+    open::file(options, file, Some(path.to_owned()))
 }
 
 pub(super) fn anonymous(options: &Options) -> Result<Arena> {

@@ -89,10 +89,15 @@ macro_rules! shape {
     };
 }
 
-/// A number that changes when the layout of any stored type does.
+/// Raised when stored bytes of the same layout come to mean something else: before a release that raises
+/// [`FORMAT_VERSION`], builds of the sources in between are told apart by it.
+const MEANING: usize = 2;
+
+/// A number that changes when the layout of any stored type does, or what is stored there.
 pub(crate) const FINGERPRINT: u64 = {
     use super::*;
     let mut hash = mix(0xcbf2_9ce4_8422_2325, OVERFLOW_SEGMENTS);
+    hash = mix(hash, MEANING);
     shape! { hash;
         Header { version, features, fingerprint, id, hash_random, maximum, slab_shift, slots, life,
             device, inode, committed, watermark, freed, slots_high, directory, next_root, buckets }

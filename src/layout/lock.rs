@@ -93,8 +93,8 @@ impl Tag {
 /// |---|---|---|
 /// | the wait's number | for readers | the lock's offset / 8, 0 if the thread waits for none |
 ///
-/// Who finds the same word twice knows that the thread has waited in between: it neither took a lock
-/// nor let go of one.
+/// Who finds the same word twice knows that the thread has waited in between: it took at most the lock that
+/// it waits for, and let go of none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Wait(pub(crate) u64);
 

@@ -15,7 +15,7 @@ mod table;
 
 pub(crate) use backing::{Backing, Locks};
 pub(crate) use pure::{base_from, base_of};
-pub(crate) use table::{Located, find_base, find_file, find_id, locate, register};
+pub(crate) use table::{Located, expect_room, find_base, find_file, find_id, locate, register};
 
 use crate::layout::{
     Doubt, Geometry, Header, ProcessEntry, Readers, SlabBits, SlabState, Slot, mixed_seed,

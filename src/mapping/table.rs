@@ -182,6 +182,27 @@ fn are_twins(a: &Mapping, b: &Mapping) -> bool {
     a.arena() == b.arena() && (copy_on_write || !same_file)
 }
 
+/// Whether one more arena can be mapped.
+///
+/// # Errors
+///
+/// That of [`register`] otherwise.
+pub(crate) fn expect_room() -> Result {
+    let _lock = ProcessLock::take(WipedWord::Mappings);
+    free_entry().map(drop).ok_or_else(too_many)
+}
+
+/// An entry that no mapping has. Under the table's lock.
+fn free_entry() -> Option<&'static Entry> {
+    let mut entries = TABLE.iter();
+    entries.find(|entry| entry.start.load(Relaxed) == 0 && entry.mapping.load(Relaxed).is_null())
+}
+
+fn too_many() -> Error {
+    let source = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+    Error::os("map another arena: the process has too many mapped", source)
+}
+
 /// Makes a new mapping findable; gives back an existing one if the same file is mapped already.
 ///
 /// # Errors
@@ -203,14 +224,8 @@ pub(crate) fn register(mapping: Mapping) -> Result<Arc<Mapping>> {
             return Err(Error::Twin { id: mapping.id() });
         }
     }
-    let Some(entry) = TABLE
-        .iter()
-        .find(|entry| entry.start.load(Relaxed) == 0 && entry.mapping.load(Relaxed).is_null())
-    else {
-        return Err(Error::os(
-            "map another arena: the process has too many mapped",
-            std::io::Error::from(std::io::ErrorKind::OutOfMemory),
-        ));
+    let Some(entry) = free_entry() else {
+        return Err(too_many());
     };
     let weak = Arc::downgrade(&mapping).into_raw();
     entry.arena.store(mapping.arena(), Relaxed);

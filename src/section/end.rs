@@ -409,14 +409,33 @@ impl Ctx {
         &mut self.turns
     }
 
-    /// The unit is over: others may have their turn.
+    /// The unit is over: others may have their turn, unless the thread still has what they may wait for.
     #[inline(always)]
-    fn give_turn(&mut self) {
+    pub(super) fn give_turn(&mut self) {
         if self.turns.are_noted() {
-            // SAFETY: the context keeps its mapping, which is no part of it.
-            let mapping = unsafe { &*std::ptr::from_ref(self.mapping()) };
-            self.turns.give(mapping);
+            self.give_turn_at_lock();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_turn_at_lock(&mut self) {
+        let lock = self.turns.take();
+        if self.holds_nothing() {
+            // SAFETY: the context keeps its mapping, which is no part of it.
+            let mapping = unsafe { &*ptr::from_ref(self.mapping()) };
+            let from = crate::journal::reserved_slots(mapping);
+            // What the lock lies in may have been freed by others by now: then that is not to be touched.
+            self.turns.give_while(|| {
+                let free = mapping.stale_word(lock) == Some(0);
+                free && crate::journal::next_reader(mapping, from, lock).is_none()
+            });
+        }
+    }
+
+    /// Whether nobody waits for a lock of this thread.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        !self.in_section() && !self.reads_any() && self.raw_locks == 0
     }
 
     /// Retains a lock whose guard goes; ends the unit if that was the last of a scope that is
@@ -560,15 +579,15 @@ impl Ctx {
         Ok(())
     }
 
-    /// Opens one in which things are only freed: it need not be one with a section in another arena.
+    /// Opens one in which things are only freed: beside a section in another arena, too, as long as that has
+    /// nothing to undo. Otherwise it might put back what names the blocks, after these were freed here.
     fn open_for_drops(&mut self) -> Result {
         match self.may_lock() {
-            Ok(()) | Err(Error::OtherArena) => {
-                self.flags.add_guard();
-                Ok(())
-            }
-            refused => refused,
+            Err(Error::OtherArena) if Self::all().all(has_nothing_to_undo) => {}
+            refused => refused?,
         }
+        self.flags.add_guard();
+        Ok(())
     }
 
     /// Closes it.
@@ -587,12 +606,17 @@ impl Ctx {
     }
 }
 
+fn has_nothing_to_undo(ctx: NonNull<Ctx>) -> bool {
+    // SAFETY: C1; the reference ends with this function.
+    unsafe { ctx.as_ref() }.log_is_empty()
+}
+
 /// Runs `f` in the thread's open section, or in one of its own.
 pub(crate) fn in_any_section<R>(ctx: NonNull<Ctx>, f: impl FnOnce() -> Result<R>) -> Result<R> {
     in_section_opened_by(Ctx::open_unlocked, ctx, f)
 }
 
-/// The same for what is only freed, also while the thread has a section in another arena.
+/// The same for what is only freed, in most cases also while the thread has a section in another arena.
 pub(crate) fn in_section_for_drops<R>(
     ctx: NonNull<Ctx>,
     f: impl FnOnce() -> Result<R>,

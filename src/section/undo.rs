@@ -98,6 +98,7 @@ impl Ctx {
         self.rewind_kept();
         self.release_emptied();
         self.leave();
+        self.give_turn();
     }
 
     /// Notes a block that nothing owns from the first.

@@ -282,7 +282,14 @@ impl<T: Share> Mutex<T> {
         if own.in_section() {
             return Err(Error::InSection);
         }
-        match self.take(own, Patience::Endless, Location::caller()) {
+        own.enter()?;
+        let frozen = self.freeze_inside(own, Location::caller());
+        own.leave();
+        frozen
+    }
+
+    fn freeze_inside(&self, own: &mut Ctx, at: &'static Location<'static>) -> Result {
+        match self.take(own, Patience::Endless, at) {
             Ok(()) => {}
             Err(Error::Frozen) => return Ok(()),
             Err(error) => return Err(error),

@@ -118,7 +118,7 @@ impl Semaphore {
         self.acquire_with(Patience::Until(deadline))
     }
 
-    /// Adds a permit, and wakes a waiter.
+    /// Adds a permit, and wakes who waits.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Semaphore {
         self.post_many(1)
     }
 
-    /// Adds `permits` permits, and wakes as many waiters.
+    /// Adds `permits` permits, and wakes who waits.
     ///
     /// # Errors
     ///
@@ -224,8 +224,10 @@ impl Semaphore {
         if entered {
             ctx.leave();
         }
-        if gone? {
-            ctx.turns().give_while(|| self.available() != 0);
+        if gone? && ctx.holds_nothing() {
+            let left = self.available();
+            ctx.turns()
+                .give_while(|| left > 0 && self.available() == left);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! for a millisecond, yields until the lock was taken, for as long as it takes to wake up. (`parking_lot`
 //! hands its locks over, as often. A lock that is handed over has an owner that may be dead.)
 
-use crate::{mapping::Mapping, os::futex};
+use crate::os::futex;
 use std::time::Duration;
 
 /// The time from one turn to the next.
@@ -34,16 +34,13 @@ impl Turns {
         self.woken != 0
     }
 
-    /// Lets others have their turn at that lock if it is due. The thread holds no lock.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn give(&mut self, mapping: &Mapping) {
-        let lock = std::mem::take(&mut self.woken);
-        // What the lock lies in may have been freed by others by now: then that is not to be touched.
-        self.give_while(|| mapping.stale_word(lock) == Some(0));
+    /// The lock at which that was; from now on nobody was.
+    pub(crate) fn take(&mut self) -> u64 {
+        std::mem::take(&mut self.woken)
     }
 
-    /// The same at whatever is free as long as `is_free` says so.
+    /// Lets others have their turn, if it is due, at what is free as long as `is_free` says so. The thread
+    /// holds nothing that they may need.
     #[cold]
     pub(crate) fn give_while(&mut self, is_free: impl Fn() -> bool) {
         let now = futex::nanos();
@@ -64,8 +61,8 @@ fn give_turn(is_free: impl Fn() -> bool, time: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Turns, give_turn};
-    use crate::{Arena, layout::Contention, os::futex, section::attached, sync::Mutex};
+    use super::{EVERY, Turns, give_turn};
+    use crate::{Arena, layout::Contention, os::futex, sync::Mutex};
     use std::{
         sync::{atomic::Ordering::*, mpsc::channel},
         thread,
@@ -75,26 +72,21 @@ mod tests {
     #[test]
     fn a_turn_ends_when_the_lock_is_taken() {
         let arena = Arena::in_memory().unwrap();
-        let number = arena.root::<Mutex<u64>>("number").unwrap();
-        let ctx = attached(&*number).unwrap();
-        // SAFETY: C1.
-        let mapping = unsafe { ctx.as_ref() }.mapping();
-        let lock = mapping.offset_of(&*number).unwrap();
+        let number = &arena.root::<Mutex<u64>>("number").unwrap();
         let guard = number.lock().unwrap();
-        let (end, ended) = channel::<()>();
         thread::scope(|threads| {
-            let number = &number;
+            let (end, ended) = channel::<()>();
             threads.spawn(move || {
                 let _guard = number.lock().unwrap();
-                ended.recv().unwrap();
+                let _ = ended.recv();
             });
             let contention = || Contention(number.header.contention.load(SeqCst));
             while !contention().is_contended() {
                 thread::yield_now();
             }
             drop(guard);
+            let is_free = || number.header.word.0.load(SeqCst) == 0;
             // Otherwise this would take an hour.
-            let is_free = || mapping.stale_word(lock) == Some(0);
             give_turn(is_free, Duration::from_secs(3600));
             assert!(number.try_lock().is_err());
             end.send(()).unwrap();
@@ -103,22 +95,17 @@ mod tests {
 
     #[test]
     fn turns_are_given_once_in_a_while() {
-        let arena = Arena::in_memory().unwrap();
-        let number = arena.root::<Mutex<u64>>("number").unwrap();
-        let ctx = attached(&*number).unwrap();
-        // SAFETY: C1.
-        let mapping = unsafe { ctx.as_ref() }.mapping();
         let mut turns = Turns::default();
         assert!(!turns.are_noted());
-        turns.note(mapping.offset_of(&*number).unwrap());
-        assert!(turns.are_noted());
-        turns.give(mapping);
-        assert!(!turns.are_noted());
-        let due = turns.due;
-        assert!(due > futex::nanos() - super::EVERY.as_nanos() as u64);
-        turns.due = u64::MAX;
         turns.note(8);
-        turns.give(mapping);
-        assert_eq!(turns.due, u64::MAX, "not due: the lock is not looked at");
+        assert!(turns.are_noted());
+        assert_eq!(turns.take(), 8);
+        assert!(!turns.are_noted());
+        let before = futex::nanos();
+        turns.give_while(|| true);
+        assert!(turns.due >= before + EVERY.as_nanos() as u64);
+        turns.due = u64::MAX;
+        turns.give_while(|| panic!("it is not due"));
+        assert_eq!(turns.due, u64::MAX);
     }
 }

@@ -136,7 +136,7 @@ fn dropped_outside() {
     drop(out);
 }
 
-/// Freeing takes no lock that others know of: a section elsewhere does not matter.
+/// Freeing takes no lock that others know of: a section elsewhere does not matter, before it changes anything.
 #[test]
 fn dropped_in_a_section_of_another_arena() {
     let (one, two) = (Arena::in_memory().unwrap(), Arena::in_memory().unwrap());
@@ -146,22 +146,49 @@ fn dropped_in_a_section_of_another_arena() {
         let more = mem::take(&mut *b.lock().unwrap());
         if under_a_guard {
             let mut names = b.lock().unwrap();
-            names.push_from("during").unwrap();
             drop((out, more));
             names.push_from("after").unwrap();
         } else {
             let done = two.section(|| {
-                b.lock()?.push_from("during")?;
+                let mut names = b.lock()?;
                 drop((out, more));
-                b.lock()?.push_from("after")
+                names.push_from("after")
             });
             done.unwrap();
         }
-        assert_eq!(*b.lock().unwrap(), ["during", "after"]);
+        assert_eq!(*b.lock().unwrap(), ["after"]);
         for arena in [&one, &two] {
             assert!(arena.check().is_clean(), "{}", arena.check());
         }
         a.lock().unwrap().try_extend(NAMES).unwrap();
+    }
+}
+
+/// What a section may put back must not name what was freed meanwhile, in whichever arena.
+#[test]
+fn what_is_put_back_is_not_freed_elsewhere() {
+    let (one, two) = (Arena::in_memory().unwrap(), Arena::in_memory().unwrap());
+    let (a, b) = (filled(&one), filled(&two));
+    let out = mem::take(&mut *a.lock().unwrap());
+    let theirs = mem::replace(&mut *b.lock().unwrap(), out);
+    let undone = two.transaction(|tx| {
+        let mut names = tx.lock(&b)?;
+        *names = Vec::new();
+        drop(mem::take(&mut *names));
+        Err::<(), _>(Error::from("undone"))
+    });
+    assert!(undone.is_err());
+    // Blocks that others would have got by now.
+    let others: std::vec::Vec<_> = (0..100)
+        .map(|_| one.alloc_value([7u64; 16]).unwrap())
+        .collect();
+    let out = mem::replace(&mut *b.lock().unwrap(), theirs);
+    *a.lock().unwrap() = out;
+    assert_eq!(*a.lock().unwrap(), NAMES);
+    drop(others);
+    assert_eq!(*b.lock().unwrap(), NAMES);
+    for arena in [&one, &two] {
+        assert!(arena.check().is_clean(), "{}", arena.check());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hashing that gives the same in every process, build and machine that can map an arena.
 //!
-//! The seed is the arena's: an odd number, whose bits are as good as random ([`crate::layout::mixed_seed`]).
+//! The seed is the arena's: an odd number, whose bits are as good as random (`layout::mixed_seed`).
 //! Numbers are taken by value, `usize` and lengths as 64 bits: nothing of
 //! the process comes in. Small parts are gathered in 128 bits, which one multiplication folds to
 //! 64, and a second one mixes the result; bytes go through `rapidhash` v3, whose output is promised
