@@ -26,8 +26,8 @@ const SMALLEST_RESERVATION: u64 = 1 << 20;
 pub(super) fn at_path(options: &Options, path: &Path) -> Result<Arena> {
     // Once the file has its name others may use it: what can be foreseen is refused before.
     options.may_be_opened_again()?;
-    expect_room()?;
     prepare_process()?;
+    expect_room()?;
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
