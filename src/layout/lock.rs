@@ -117,14 +117,11 @@ impl Wait {
         self.0 & Self::FOR_READERS != 0
     }
 
-    /// The next wait, for the lock at an offset.
-    pub(crate) const fn begun(self, lock: u64) -> Self {
-        Wait(self.0.wrapping_add(Self::NUMBER) & Self::NUMBERS | (lock / 8))
-    }
-
-    /// The same wait, for the readers of the lock.
-    pub(crate) const fn for_readers(self) -> Self {
-        Wait(self.0 | Self::FOR_READERS)
+    /// The next wait, for the lock at an offset or for its readers.
+    pub(crate) const fn begun(self, lock: u64, for_readers: bool) -> Self {
+        let number = self.0.wrapping_add(Self::NUMBER) & Self::NUMBERS;
+        let for_readers = if for_readers { Self::FOR_READERS } else { 0 };
+        Wait(number | for_readers | (lock / 8))
     }
 
     /// What the thread says when the wait is over.
@@ -214,6 +211,9 @@ impl MutexHeader {
     }
 }
 
+/// In [`SemaphoreHeader::sleepers`] while there may be some.
+pub(crate) const SLEEPERS_BIT: u32 = 1;
+
 /// A semaphore: its count, guarded by a lock of its own.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -221,7 +221,7 @@ pub(crate) struct SemaphoreHeader {
     pub(crate) lock: LockWord,
     /// Permits that nobody holds.
     pub(crate) available: AtomicU32,
-    /// What sleepers sleep on: bit 0 is set while there may be some, and all of it changes when they are woken.
+    /// What sleepers sleep on: it has [`SLEEPERS_BIT`], and all of it changes when they are woken.
     pub(crate) sleepers: AtomicU32,
 }
 
@@ -235,14 +235,14 @@ mod tests {
 
     #[test]
     fn each_wait_has_another_number() {
-        let first = Wait(0).begun(0x4000_0000_0008);
+        let first = Wait(0).begun(0x4000_0000_0008, false);
         assert_eq!(first.lock(), Some(0x4000_0000_0008));
         assert_eq!(first.ended().lock(), None);
-        let second = first.ended().begun(0x4000_0000_0008);
+        let second = first.ended().begun(0x4000_0000_0008, false);
         assert_eq!(second.lock(), first.lock());
         assert_ne!(second, first);
-        assert_eq!(Wait(u64::MAX).begun(8), Wait(1));
-        let other = first.for_readers();
+        assert_eq!(Wait(u64::MAX).begun(8, false), Wait(1));
+        let other = Wait(0).begun(0x4000_0000_0008, true);
         assert!(other.is_for_readers());
         assert_eq!(other.lock(), first.lock());
         assert_eq!(other.ended(), first.ended());

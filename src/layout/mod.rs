@@ -21,8 +21,8 @@ pub(crate) use header::{
     BUCKETS, ENDIAN_MARK, FINGERPRINT, FORMAT_VERSION, Header, MAGIC, mixed_seed,
 };
 pub(crate) use lock::{
-    Contention, FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, SemaphoreHeader, Tag, WAITERS_BIT,
-    Wait, lock_of_cell,
+    Contention, FROZEN_TAG, LockWord, MutexHeader, PENDING_BIT, SLEEPERS_BIT, SemaphoreHeader, Tag,
+    WAITERS_BIT, Wait, lock_of_cell,
 };
 pub(crate) use log::{Doom, Entry, EntryKind, HEADER_WORDS, LogPosition, MAX_RECORD};
 pub(crate) use root::{ProcessEntry, RootEntry, root_state};

@@ -12,6 +12,7 @@ use super::{
     permits::PermitCells,
     reads::Reads,
     segments::Segments,
+    turns::Turns,
 };
 use crate::{
     error::{Error, Result},
@@ -20,7 +21,6 @@ use crate::{
     mapping::Mapping,
     os::{life::LifeNode, memory::Wiped},
     share::Schema,
-    sync::Turns,
 };
 use std::{
     cell::Cell,

@@ -18,12 +18,14 @@ mod permits;
 mod reads;
 mod record;
 mod segments;
+mod turns;
 mod undo;
+mod unlocked;
 mod writer;
 
 pub(crate) use attach::{attach, attached, detach_current, leave_unused};
 pub(crate) use blocks::Allocated;
 pub(crate) use ctx::Ctx;
-pub(crate) use end::{in_any_section, in_section_for_drops};
 pub(crate) use held::{LockKind, Taken};
+pub(crate) use unlocked::{in_any_section, in_section_for_drops};
 pub(crate) use writer::Writer;

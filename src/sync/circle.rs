@@ -156,7 +156,7 @@ mod tests {
             let wait_for = |who: Tag, lock: usize| {
                 let wait = &mapping.slot(who.slot()).wait;
                 let lock = mapping.offset_of(words[lock]).unwrap();
-                wait.store(Wait(wait.load(Relaxed)).begun(lock).0, Relaxed);
+                wait.store(Wait(wait.load(Relaxed)).begun(lock, false).0, Relaxed);
             };
             words[0].0.store(other.0, Relaxed);
             words[1].0.store(me.0, Relaxed);

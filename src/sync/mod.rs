@@ -14,7 +14,6 @@ mod mutex;
 mod raw;
 mod rwlock;
 mod semaphore;
-mod turns;
 mod wait;
 
 pub use mutex::{Mutex, MutexGuard};
@@ -25,5 +24,4 @@ pub use semaphore::{Permit, Semaphore};
 pub(crate) use calm::{is_calm, release_calm, release_mutex};
 pub(crate) use mutex::poison;
 pub(crate) use semaphore::return_permits;
-pub(crate) use turns::Turns;
 pub(crate) use wait::{Internal, Patience, Taker, release, release_if, wake_one};

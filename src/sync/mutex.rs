@@ -121,9 +121,7 @@ impl<T: Share> Mutex<T> {
     /// [`Error::TimedOut`], in a circle of waiting too; otherwise as [`lock`](Mutex::lock).
     #[track_caller]
     pub fn try_lock_for(&self, time: Duration) -> Result<MutexGuard<'_, T>> {
-        let patience = Instant::now()
-            .checked_add(time)
-            .map_or(Patience::Endless, Patience::Until);
+        let patience = Patience::within(time);
         self.lock_with(patience, Location::caller())
     }
 

@@ -139,9 +139,7 @@ unsafe impl lock_api::RawMutexTimed for RawMutex {
     type Instant = Instant;
 
     fn try_lock_for(&self, time: Duration) -> bool {
-        let patience = Instant::now()
-            .checked_add(time)
-            .map_or(Patience::Endless, Patience::Until);
+        let patience = Patience::within(time);
         self.taken_within(patience)
     }
 

@@ -4,7 +4,7 @@ use super::wait::{Internal, Patience, Taker};
 use crate::{
     error::{Error, MOST_PERMITS, Rare, Result, unbox},
     journal::{self, Depth, Immediate},
-    layout::{PERMITS, SemaphoreHeader, Tag},
+    layout::{PERMITS, SLEEPERS_BIT, SemaphoreHeader, Tag},
     mapping::Mapping,
     os::{self, futex},
     section::{Ctx, attached},
@@ -62,6 +62,14 @@ unsafe impl Share for Semaphore {
     const TYPE: TypeInfo = TypeInfo::builtin::<Self>(Builtin::Semaphore, &[]);
 }
 
+/// What came of an attempt to take a permit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    Taken,
+    /// There is none. The word to sleep on is this.
+    Sleep(u32),
+}
+
 impl Semaphore {
     /// A semaphore with so many permits. It can be used once it lies in an arena.
     pub const fn new(permits: u32) -> Self {
@@ -103,9 +111,7 @@ impl Semaphore {
     ///
     /// [`Error::TimedOut`]; otherwise as [`acquire`](Semaphore::acquire).
     pub fn try_acquire_for(&self, time: Duration) -> Result<Permit<'_>> {
-        let patience = Instant::now()
-            .checked_add(time)
-            .map_or(Patience::Endless, Patience::Until);
+        let patience = Patience::within(time);
         self.acquire_with(patience)
     }
 
@@ -224,10 +230,9 @@ impl Semaphore {
         if entered {
             ctx.leave();
         }
-        if gone? && ctx.holds_nothing() {
+        if gone? {
             let left = self.available();
-            ctx.turns()
-                .give_while(|| left > 0 && self.available() == left);
+            ctx.give_turn_while(|| left > 0 && self.available() == left);
         }
         Ok(())
     }
@@ -253,7 +258,7 @@ impl Semaphore {
     }
 
     fn offset(&self, mapping: &Mapping) -> Result<u64> {
-        mapping.offset_of(self).ok_or_else(not_in_arena)
+        mapping.offset_of(self).ok_or_else(|| Error::NotInArena)
     }
 
     /// Changes the count under the internal lock: `plan` gives the count, a cell and its count. Wakes who
@@ -290,30 +295,19 @@ impl Semaphore {
     /// so, but does not sleep yet, will not. (If it slept on the count, that could be 0 again, and
     /// the next one who gives a permit back would not know of it.)
     fn calls_sleepers(&self) -> bool {
-        let sleepers = self.header.sleepers.load(Relaxed);
-        let any = sleepers & SLEEPERS_BIT != 0;
+        let any = self.has_sleepers();
         if any {
-            let next = (sleepers & !SLEEPERS_BIT).wrapping_add(SLEEPERS_BIT << 1);
+            let sleepers = self.header.sleepers.load(Relaxed) & !SLEEPERS_BIT;
+            let next = sleepers.wrapping_add(SLEEPERS_BIT << 1);
             self.header.sleepers.store(next, Release);
         }
         any
     }
-}
 
-#[cold]
-fn not_in_arena() -> Error {
-    Error::NotInArena
-}
-
-/// Set in the word that sleepers sleep on while there may be some.
-const SLEEPERS_BIT: u32 = 1;
-
-/// What came of an attempt to take a permit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tried {
-    Taken,
-    /// There is none. The word to sleep on is this.
-    Sleep(u32),
+    /// Whether somebody may sleep.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        self.header.sleepers.load(Relaxed) & SLEEPERS_BIT != 0
+    }
 }
 
 impl fmt::Debug for Semaphore {

@@ -261,10 +261,10 @@ impl<'m> Taker<'m> {
             return Ok(());
         }
         let mut sleep = patience.next_sleep()?;
-        // Who waits for a cell has the lock's word. Who gives up some time breaks a circle by itself: it
-        // is in none.
-        let for_readers = !std::ptr::eq(word, wanted);
+        // Who gives up some time breaks a circle by itself: it is in none.
         if patience == Patience::Endless {
+            // Who waits for a cell has the lock's word.
+            let for_readers = !std::ptr::eq(word, wanted);
             self.refuse_deadlock(wanted, for_readers)?;
         }
         if self.mapping.life(holder.slot()).load(Acquire) == 0 {
@@ -361,12 +361,7 @@ impl<'m> Taker<'m> {
         };
         let said = Wait(wait.load(Relaxed));
         if said.lock() != Some(wanted) {
-            let begun = said.begun(wanted);
-            let begun = match for_readers {
-                true => begun.for_readers(),
-                false => begun,
-            };
-            wait.store(begun.0, Release);
+            wait.store(said.begun(wanted, for_readers).0, Release);
         }
         fence(SeqCst);
         match circle::find(self.mapping, self.tag) {

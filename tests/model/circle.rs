@@ -583,16 +583,11 @@ const GIVES_UP: Config = Config {
     ..READERS
 };
 
-/// The third holds what the second waits for, and waits for the first one when it dies: before that wants
-/// anything.
+/// The same three, one of which dies: what it has is free as soon as it is recovered.
 const DIES: Config = Config {
-    programs: [
-        &[Write(0), Write(1)],
-        &[Write(1), Write(2)],
-        &[Write(2), Write(0)],
-    ],
+    timed: [false; THREADS],
     kills: 1,
-    ..READERS
+    ..GIVES_UP
 };
 
 /// The second takes the word of what the first one reads, and lets go again.
