@@ -62,10 +62,12 @@ impl Geometry {
         slots: u32,
     ) -> Result<Self, String> {
         if !page.is_power_of_two() || !(4096..=65536).contains(&page) {
-            return Err(format!("pages of {page} bytes are not supported"));
+            return Err(format!("pages of {page} bytes, which are not supported"));
         }
         if !(SMALLEST_SLAB_SHIFT..=LARGEST_SLAB_SHIFT).contains(&slab_shift) {
-            return Err(format!("slabs of 2^{slab_shift} bytes are not supported"));
+            return Err(format!(
+                "slabs of 2^{slab_shift} bytes, which are not supported"
+            ));
         }
         if !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
             return Err(format!(

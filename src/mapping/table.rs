@@ -199,8 +199,10 @@ fn free_entry() -> Option<&'static Entry> {
 }
 
 fn too_many() -> Error {
-    let source = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-    Error::os("map another arena: the process has too many mapped", source)
+    let most =
+        format!("this process has {LIMIT} mapped, which is the most: drop what holds one of them");
+    let source = std::io::Error::new(std::io::ErrorKind::OutOfMemory, most);
+    Error::os("map another arena", source)
 }
 
 /// Makes a new mapping findable; gives back an existing one if the same file is mapped already.

@@ -26,7 +26,10 @@ const REPLACING: usize = 3;
 pub(in crate::collections) fn refuse(error: Error) -> ! {
     match error {
         Error::NotInArena => {
-            panic!("this container was moved out of its arena: put it back to change it")
+            panic!(
+                "this container does not lie in an arena: one that was made elsewhere stays empty, and one \
+                 that was moved out of its arena is put back before it is changed"
+            )
         }
         error => panic!("the container was not changed: {error}"),
     }
