@@ -639,3 +639,40 @@ fn killed_while_it_changes_everything() {
     arena.reap().unwrap();
     assert!(arena.check().is_clean(), "{}", arena.check());
 }
+
+#[test]
+fn keys_are_found_by_what_std_has_of_them() {
+    let world = World::<HashMap<String, u64>>::new();
+    let mut map = world.root.lock().unwrap();
+    let name = std::string::String::from("a name that is longer than sixteen bytes");
+    for (number, word) in ["one", "two"].iter().enumerate() {
+        map.insert(word, number as u64).unwrap();
+    }
+    map.insert(&name, 2).unwrap();
+    assert_eq!(map[&name], 2);
+    assert_eq!(map.get(&name), map.get(name.as_str()));
+    assert!(map.contains_key(&name) && map.contains_key(&"one"));
+    assert_eq!(map.get(&std::borrow::Cow::from("two")), Some(&1));
+    *map.get_mut(&name).unwrap() += 1;
+    assert_eq!(map.remove(&name).map(|value| *value), Some(3));
+    assert_eq!(map.get(&name), None);
+}
+
+#[test]
+fn keys_of_bytes_are_taken_and_found_in_each_form() {
+    let world = World::<HashMap<Vec<u8>, u64>>::new();
+    let mut map = world.root.lock().unwrap();
+    map.insert(&b"slice"[..], 1).unwrap();
+    map.insert(b"array", 2).unwrap();
+    map.insert(vec![7u8; 100], 3).unwrap();
+    let eights = vec![8u8; 100];
+    map.insert(&eights, 4).unwrap();
+    *map.entry(&b"slice"[..]).or_insert(0).unwrap() += 10;
+    assert_eq!(map[&b"slice"[..]], 11);
+    assert_eq!(map[b"array"], 2);
+    assert_eq!(map[&vec![7u8; 100]], 3);
+    assert_eq!(map.get(&eights), Some(&4));
+    assert_eq!(map.get(&[8u8; 100][..]), Some(&4));
+    assert_eq!(map.get(&[8u8; 99]), None);
+    assert_eq!(map.len(), 4);
+}

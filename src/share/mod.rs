@@ -5,7 +5,7 @@
 //!   defined.
 //! - [`Schema`] describes a type so that another program, built from other sources by another
 //!   compiler, can tell whether it means the same, and print values of types it does not know.
-//! - [`Store`] and [`Key`] say what can be put into a place of some type, and what finds it again.
+//! - [`Store`], [`Key`] and [`Lookup`] say what can be put into a place of some type, and what finds it again.
 //! - [`Unlogged`] is for bulk data that need not be undone.
 //! - `Plain` and `Pod` (features `zerocopy` and `bytemuck`) let in the plain types of other
 //!   crates.
@@ -33,7 +33,7 @@ pub use plain::Pod;
 pub use schema::{
     FieldShape, MAX_DEPTH, Schema, Shape, Type, TypeIndex, VariantShape, decode, encode,
 };
-pub use store::{Key, Store};
+pub use store::{Key, Lookup, Store};
 pub use unlogged::{AnyBytes, Unlogged};
 
 pub(crate) use search::contains;

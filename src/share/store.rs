@@ -2,9 +2,10 @@
 //!
 //! Containers take what they store as `impl Store<T>`: a `T` itself, or something from which a `T`
 //! is made where it is to lie. So a map with `String` keys takes `&str`, copies the bytes into the
-//! arena, and never makes a `String` on the stack. Maps look up what is a [`Key`].
+//! arena, and never makes a `String` on the stack. Maps put in what is a [`Key`], and
+//! find it by what its type can [`Lookup`].
 
-use std::hash::Hash;
+use std::{borrow::Borrow, hash::Hash};
 
 use super::Share;
 use crate::error::Result;
@@ -74,6 +75,23 @@ impl<K: Share + Hash + Eq> Key<K> for K {
 
     fn form(&self) -> &K {
         self
+    }
+}
+
+/// What a stored key can be looked up by: by what it can be [borrowed](Borrow) as, and by what `std`
+/// has of that, such as a [`std::string::String`] for a `String`.
+///
+/// Equal keys have equal hashes, whichever of the two types they are of.
+#[diagnostic::on_unimplemented(message = "a map's key `{Self}` cannot be looked up by a `{Q}`")]
+pub trait Lookup<Q: ?Sized> {
+    /// Whether this is the key.
+    fn is(&self, key: &Q) -> bool;
+}
+
+impl<K: Borrow<Q>, Q: ?Sized + Eq> Lookup<Q> for K {
+    #[inline(always)]
+    fn is(&self, key: &Q) -> bool {
+        self.borrow() == key
     }
 }
 

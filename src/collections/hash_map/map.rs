@@ -13,7 +13,7 @@ use crate::{
     layout::MapHeader,
     mapping,
     section::Writer,
-    share::{Builtin, Key, Share, Store, TypeInfo, node},
+    share::{Builtin, Key, Lookup, Share, Store, TypeInfo, node},
 };
 use std::{
     borrow::Borrow,
@@ -423,7 +423,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     fn place_for<Q>(&mut self, key: &Q) -> Result<Place<K, V>>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         let writer = self.open()?;
         let hash = hash_of(key, writer.hash_seed());
@@ -434,7 +434,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
         let storage = unsafe { Storage::<K, V>::opened(writer, &self.header) };
         let found = storage.table.find_or_free(hash, |bucket| {
             // SAFETY: a bucket whose tag matches is full, and the map is borrowed.
-            unsafe { storage.key(bucket) }.borrow() == key
+            unsafe { storage.key(bucket) }.is(key)
         });
         match found {
             Found::Full(bucket) => Ok(Place::Full(writer, storage, bucket)),
@@ -498,7 +498,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub(super) fn find<Q>(&self, key: &Q) -> Option<(Storage<K, V>, usize)>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         self.find_hit(key)
             .map(|(storage, hit)| (storage, hit.bucket))
@@ -508,7 +508,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     fn find_hit<Q>(&self, key: &Q) -> Option<(Storage<K, V>, Hit)>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         if self.is_empty() {
             return None;
@@ -528,11 +528,11 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     unsafe fn find_in<Q>(storage: Storage<K, V>, seed: u64, key: &Q) -> Option<Hit>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         storage.table.find(hash_of(key, seed), |bucket| {
             // SAFETY: a bucket whose tag matches is full, and stays so by contract.
-            unsafe { storage.key(bucket) }.borrow() == key
+            unsafe { storage.key(bucket) }.is(key)
         })
     }
 
@@ -564,7 +564,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         let (storage, bucket) = self.find(key)?;
         // SAFETY: a full bucket of a map that is borrowed.
@@ -580,7 +580,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn get_key_value<Q>(&self, key: &Q) -> Option<(&K, &V)>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         let (storage, bucket) = self.find(key)?;
         // SAFETY: a full bucket of a map that is borrowed.
@@ -597,7 +597,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         self.find(key).is_some()
     }
@@ -612,7 +612,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         let (storage, bucket) = self.find(key)?;
         Some(or_panic(self.value_mut(storage, bucket)))
@@ -651,7 +651,7 @@ impl<K: Share + Hash + Eq, V: Share> HashMap<K, V> {
     pub fn remove<Q>(&mut self, key: &Q) -> Option<Removed<'_, K, V>>
     where
         Q: ?Sized + Hash + Eq,
-        K: Borrow<Q>,
+        K: Lookup<Q>,
     {
         let recorded = Writer::that_recorded(&self.header.buffer);
         let (storage, hit) = match recorded {

@@ -3,7 +3,7 @@
 use super::map::HashMap;
 use crate::{
     collections::raw,
-    share::{Key, Share, Store},
+    share::{Key, Lookup, Share, Store},
 };
 use std::{
     borrow::Borrow,
@@ -30,7 +30,7 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for HashMap<K, V> {
 
 impl<K, V, Q> Index<&Q> for HashMap<K, V>
 where
-    K: Share + Hash + Eq + Borrow<Q>,
+    K: Share + Hash + Eq + Lookup<Q>,
     V: Share,
     Q: ?Sized + Hash + Eq,
 {

@@ -4,7 +4,7 @@ use super::String;
 use crate::{
     collections::Vec,
     error::Result,
-    share::{Key, Store},
+    share::{Key, Lookup, Store},
 };
 use std::borrow::Cow;
 
@@ -30,6 +30,7 @@ macro_rules! text {
 
 text!(
     &str,
+    &&str,
     &String,
     std::string::String,
     &std::string::String,
@@ -62,8 +63,23 @@ macro_rules! key {
 
 key!(
     &str,
+    &&str,
     &String,
     std::string::String,
     &std::string::String,
     Cow<'_, str>
 );
+
+macro_rules! lookup {
+    ($($source:ty),*) => { $(
+        impl Lookup<$source> for String {
+            #[inline]
+            fn is(&self, key: &$source) -> bool {
+                let key: &str = key;
+                self.as_str() == key
+            }
+        }
+    )* };
+}
+
+lookup!(&str, std::string::String, Box<str>, Cow<'_, str>);

@@ -5,9 +5,9 @@ use crate::{
     collections::raw,
     error::{Error, Result},
     section::{Allocated, Writer},
-    share::{Share, Store},
+    share::{Key, Lookup, Share, Store},
 };
-use std::{alloc::Layout, mem, ptr};
+use std::{alloc::Layout, hash::Hash, mem, ptr};
 
 impl<T: Share> Vec<T> {
     /// An empty vector that is about to be written to memory which needs no record.
@@ -138,4 +138,42 @@ macro_rules! by_value {
 by_value! {
     [const N: usize] [S; N];
     [] std::vec::Vec<S>;
+}
+
+macro_rules! key {
+    ($([$($more:tt)*] $source:ty;)*) => { $(
+        impl<T: Share + Copy + Hash + Eq, $($more)*> Key<Vec<T>> for $source {
+            type Form = [T];
+
+            fn form(&self) -> &[T] {
+                &self[..]
+            }
+        }
+    )* };
+}
+
+key! {
+    [] &[T];
+    [const N: usize] [T; N];
+    [const N: usize] &[T; N];
+    [] &Vec<T>;
+    [] std::vec::Vec<T>;
+    [] &std::vec::Vec<T>;
+}
+
+macro_rules! lookup {
+    ($([$($more:tt)*] $source:ty;)*) => { $(
+        impl<T: Eq, $($more)*> Lookup<$source> for Vec<T> {
+            fn is(&self, key: &$source) -> bool {
+                let key: &[T] = key;
+                self.as_slice() == key
+            }
+        }
+    )* };
+}
+
+lookup! {
+    [] &[T];
+    [const N: usize] [T; N];
+    [] std::vec::Vec<T>;
 }
