@@ -255,8 +255,24 @@ fn a_thread_has_sections_in_several_arenas_by_turns() {
 }
 
 #[test]
-fn a_panic_poisons_what_was_written() {
+fn a_panic_poisons_what_it_unwinds_through_and_what_was_written() {
     let (arena, world) = world();
+    // As in `std`, it does not matter what was done under the guard.
+    let panicked = std::panic::catch_unwind(|| {
+        let _guard = world.a.lock();
+        panic!("on purpose");
+    });
+    assert!(panicked.is_err() && world.a.is_poisoned());
+    world.a.clear_poison().unwrap();
+    let committed = std::panic::catch_unwind(|| {
+        let mut guard = world.a.lock().unwrap();
+        *guard += 1;
+        guard.commit().unwrap();
+        panic!("on purpose");
+    });
+    assert!(committed.is_err() && world.a.is_poisoned());
+    world.a.clear_poison().unwrap();
+    *world.a.lock().unwrap() = 0;
     let panicked = thread::scope(|scope| {
         let thread = scope.spawn(|| {
             *world.a.lock().unwrap() += 1;
@@ -270,7 +286,7 @@ fn a_panic_poisons_what_was_written() {
     assert!(matches!(world.a.lock(), Err(Error::Poisoned)));
     world.a.clear_poison().unwrap();
     assert_eq!(*world.a.lock().unwrap(), 2);
-    // One that was only read is not poisoned; one whose guard had gone in the section is.
+    // Of those whose guards had gone, one that was only read is not poisoned; one that was written is.
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             arena

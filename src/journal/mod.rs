@@ -26,7 +26,7 @@ pub(crate) use bury::bury;
 pub(crate) use immediate::Immediate;
 pub(crate) use reads::{cell_of, next_reader, read_by};
 pub(crate) use recover::{
-    Depth, is_dead, is_gone, reap, recover, recover_all, resolve_all, second_opinion,
+    Depth, is_dead, is_gone, is_nobodys, reap, recover, recover_all, resolve_all, second_opinion,
 };
 pub(crate) use replay::{LogReader, Undone, doomed, undo_last};
 pub(crate) use slots::{Claim, Lived, claim_slot, leave, next_generation, reserved_slots, tag_of};

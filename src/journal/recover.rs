@@ -45,6 +45,13 @@ pub(crate) fn is_dead(mapping: &Mapping, slot: usize) -> bool {
     mapping.life(slot).load(Acquire) & life::OWNER_DIED != 0
 }
 
+/// Whether nobody has the slot: it has no life; or no claim, which comes before a life and goes behind it. (A
+/// reserved slot may be taken over from a dead one, claim last.)
+pub(crate) fn is_nobodys(mapping: &Mapping, slot: usize) -> bool {
+    mapping.life(slot).load(Acquire) == 0
+        || slot >= reserved_slots(mapping) && mapping.slot(slot).claim.load(Acquire) == 0
+}
+
 /// Whether the holder that a lease or a lock names can do nothing any more.
 pub(crate) fn is_gone(mapping: &Mapping, holder: Tag) -> bool {
     let slot = holder.slot();

@@ -523,7 +523,7 @@ impl Ctx {
         }
     }
 
-    /// A panic in a scope poisons every lock that it wrote under, also those whose guards had gone.
+    /// A panic in a scope poisons also the locks whose guards had gone, if it wrote under them.
     #[cold]
     fn poison_held(&mut self) {
         let this = NonNull::from(&mut *self);
@@ -534,7 +534,7 @@ impl Ctx {
             // SAFETY: only mutexes and `RwLock`s are held, and their word is the begin of their header
             // (L1); these are where they were taken.
             let header = unsafe { &*word.cast::<crate::layout::MutexHeader>() };
-            crate::sync::poison(header, super::Writer::of(this));
+            crate::sync::poison_written(header, super::Writer::of(this));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     marker::PhantomData,
     mem::offset_of,
     ops::{Deref, DerefMut},
-    panic::Location,
+    panic::{Location, RefUnwindSafe, UnwindSafe},
     ptr::{self, NonNull},
     sync::atomic::Ordering::*,
     thread,
@@ -24,7 +24,8 @@ use std::{
 ///
 /// Used like [`std::sync::Mutex`]. What is changed through its guard takes place wholly or not at
 /// all: kill the process anywhere between [`lock`](Mutex::lock) and the end of the guard, and the
-/// next one to lock finds what was there before. Only a panic poisons, as in `std`.
+/// next one to lock finds what was there before. Only a panic poisons, as in `std`: one that unwinds
+/// through a guard, or through an [`Arena::section`](crate::Arena::section) that wrote under the lock.
 ///
 /// A mutex works where it lies in an arena; on the stack or in a static it is inert.
 ///
@@ -50,6 +51,10 @@ pub struct Mutex<T> {
 // SAFETY: the value is reached by one guard at a time, or by nobody mutably once it is frozen
 // (which asks for `T: Sync`); what is `Share` may be used from any thread and process under a lock.
 unsafe impl<T: Share> Sync for Mutex<T> {}
+
+// What a panic leaves behind this lock, nobody sees before he called `clear_poison`.
+impl<T> UnwindSafe for Mutex<T> {}
+impl<T> RefUnwindSafe for Mutex<T> {}
 
 // SAFETY: `repr(C)`: atomics and a `Share` value, no pointers, no `Drop` of its own.
 unsafe impl<T: Share> Share for Mutex<T> {
@@ -337,21 +342,34 @@ fn refuse(error: Error) -> ! {
     panic!("could not record a value before changing it: {error}")
 }
 
-/// Poisons a mutex if the open section wrote its value. Undone with the section.
-pub(crate) fn poison(header: &MutexHeader, writer: Writer) {
+/// Poisons a mutex of which no guard lives, if the open section wrote its value.
+pub(crate) fn poison_written(header: &MutexHeader, writer: Writer) {
     if header.stamp.load(Relaxed) == writer.stamp() {
-        writer.record_at_last(&raw const header.poison);
-        header.poison.store(1, Release);
+        poison(header, writer);
     }
+}
+
+/// Poisons a mutex. Undone with the section.
+fn poison(header: &MutexHeader, writer: Writer) {
+    writer.record_at_last(&raw const header.poison);
+    header.poison.store(1, Release);
+}
+
+/// What stands for the value of a lock that could not be taken to show it.
+pub(super) fn show_instead(debug: &mut fmt::DebugStruct<'_, '_>, error: &Error) {
+    match error {
+        Error::WouldBlock | Error::WouldDeadlock => debug.field("value", &format_args!("<locked>")),
+        error => debug.field("value", &format_args!("<{error}>")),
+    };
 }
 
 impl<T: Share + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Mutex");
         match self.try_lock() {
-            Ok(guard) => debug.field("value", &&*guard),
-            Err(error) => debug.field("value", &format_args!("<{error}>")),
-        };
+            Ok(guard) => _ = debug.field("value", &&*guard),
+            Err(error) => show_instead(&mut debug, &error),
+        }
         debug.finish_non_exhaustive()
     }
 }
@@ -422,7 +440,7 @@ impl<T: Share> MutexGuard<'_, T> {
         unsafe { self.ctx.as_mut() }.guard_dropped(&self.mutex.header);
     }
 
-    /// A panic that began under the lock poisons what was written there.
+    /// A panic that began under the lock poisons it.
     fn poison(&self) {
         // SAFETY: C1. After a fork the context is wiped, and says so.
         let ctx = unsafe { self.ctx.as_ref() };

@@ -14,6 +14,7 @@ use static_assertions::const_assert_eq;
 use std::{
     fmt,
     marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::atomic::{AtomicU32, Ordering::*},
     time::{Duration, Instant},
@@ -56,6 +57,10 @@ pub struct Semaphore {
 
 // SAFETY: made of atomics; every change is made under the internal lock.
 unsafe impl Sync for Semaphore {}
+
+// It has no value that a panic could leave half changed.
+impl UnwindSafe for Semaphore {}
+impl RefUnwindSafe for Semaphore {}
 
 // SAFETY: `repr(C)`, atomics only, no `Drop` of its own.
 unsafe impl Share for Semaphore {

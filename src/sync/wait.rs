@@ -267,7 +267,7 @@ impl<'m> Taker<'m> {
             let for_readers = !std::ptr::eq(word, wanted);
             self.refuse_deadlock(wanted, for_readers)?;
         }
-        if self.mapping.life(holder.slot()).load(Acquire) == 0 {
+        if journal::is_nobodys(self.mapping, holder.slot()) {
             if word.0.load(Acquire) != now {
                 // It has let go, and then left.
                 return Ok(());
@@ -439,5 +439,37 @@ impl<'l> Internal<'l> {
 impl Drop for Internal<'_> {
     fn drop(&mut self) {
         release(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Arena, Error, journal, layout::Tag, sync::Mutex};
+    use std::sync::atomic::Ordering::*;
+
+    /// What is left of a damaged arena: neither kept waiting for, nor taken.
+    #[test]
+    fn a_lock_of_a_slot_that_nobody_has_is_an_error() {
+        let arena = Arena::options().slots(8).in_memory().unwrap();
+        let number = arena.root::<Mutex<u64>>("number").unwrap();
+        let (mapping, slot) = (arena.mapping(), 5);
+        let claim = &mapping.slot(slot).claim;
+        let held = journal::tag_of(mapping, slot);
+        let word = &number.header.word.0;
+        for (life, claimed) in [(0, 0), (0, 7), (8, 0)] {
+            mapping.life(slot).store(life, Release);
+            claim.store(claimed, Release);
+            word.store(held.0, Release);
+            assert!(
+                matches!(number.lock(), Err(Error::Damaged { .. })),
+                "{life} {claimed}"
+            );
+            let elsewhere = Tag::new(slot, 99);
+            word.store(elsewhere.0, Release);
+            *number.lock().unwrap() += 1;
+        }
+        mapping.life(slot).store(0, Release);
+        claim.store(0, Release);
+        assert_eq!(*number.lock().unwrap(), 3);
     }
 }

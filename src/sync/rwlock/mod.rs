@@ -17,7 +17,7 @@ pub use guards::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     Mutex,
-    mutex::MutexGuard,
+    mutex::{MutexGuard, show_instead},
     wait::{Patience, full_fence},
 };
 use crate::{
@@ -351,9 +351,9 @@ impl<T: Share + Sync + fmt::Debug> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("RwLock");
         match self.try_read() {
-            Ok(guard) => debug.field("value", &&*guard),
-            Err(error) => debug.field("value", &format_args!("<{error}>")),
-        };
+            Ok(guard) => _ = debug.field("value", &&*guard),
+            Err(error) => show_instead(&mut debug, &error),
+        }
         debug.finish_non_exhaustive()
     }
 }
