@@ -518,6 +518,25 @@ fn what_is_free_in_pieces_and_what_is_free_at_all() {
     drop(arena.alloc(layout(run)).unwrap());
     let more = arena.alloc(layout(run + 1)).map(drop);
     assert!(matches!(more, Err(Error::Full { .. })), "{more:?}");
+    // All of what is whole is of use for large blocks; the largest do not find much of it in one piece.
+    let mut large = Vec::new();
+    for size in [128 << 10, 64 << 10, 32 << 10] {
+        loop {
+            match take(&arena, size) {
+                Ok(block) => large.push((block, size)),
+                Err(Error::Full { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    let in_large: usize = large.iter().map(|&(_, size)| size).sum();
+    assert_eq!(in_large as u64, pieces.free);
+    assert!(large.len() > 200, "{} large blocks", large.len());
+    assert!(arena.check().problems().is_empty());
+    for (block, size) in large {
+        assert_unharmed(&arena, block, size);
+        give_back(&arena, block);
+    }
     for (block, size) in live {
         assert_unharmed(&arena, block, size);
         give_back(&arena, block);

@@ -42,7 +42,12 @@ fn main() -> ExitCode {
     workloads::attach::run(&settings, &mut report);
     workloads::fill::run(&settings, &mut report);
     workloads::journal::run(&settings, &mut report);
-    workloads::huge::run(&settings, &mut report);
+    workloads::pages::run(&settings, &mut report);
+    if report.rows.is_empty() {
+        let asked = settings.filters().join("`, `");
+        eprintln!("no workload's name contains `{asked}`: without one, all are run and listed");
+        return ExitCode::FAILURE;
+    }
     report.print_summary();
     if let Some(folder) = &settings.plot
         && let Err(error) = plot::write(folder, &report.rows)

@@ -19,9 +19,11 @@ pub(crate) struct Settings {
 /// What `--help` says, and whoever asks for something else.
 pub(crate) const USAGE: &str = "usage: sharena-bench [--quick] [--json] [--plot DIR] [WORKLOAD...]
   --quick     less work, in 20 seconds
-  --json      one line for each workload and rival
+  --json      one line for each workload and rival: workload, system, its number (ns, us, B or %),
+              ratio_to, the rival's number, ratio, and the bar, if there is one; settings go to stderr
   --plot DIR  charts (SVG) of what was measured
-  WORKLOAD    only workloads whose names contain one of these";
+  WORKLOAD    only workloads whose names contain one of these
+Boost is measured where its headers are: those of the system, or in BOOST_INCLUDE when it is built.";
 
 impl Settings {
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
@@ -58,6 +60,11 @@ impl Settings {
             names.any(|name| name.as_ref().contains(filter.as_str()))
         };
         self.filters.is_empty() || self.filters.iter().any(wanted)
+    }
+
+    /// The parts of names that were asked for.
+    pub(crate) fn filters(&self) -> &[String] {
+        &self.filters
     }
 
     /// A count of things to do: a tenth of it when it has to be quick.

@@ -145,10 +145,10 @@ fn print_json(row: &Row) {
             .filter(|result| !is_ours(result))
             .peekable();
         if rivals.peek().is_none() {
-            println!("{head}}}");
+            println!("{head}{}}}", json_bar(row, None));
         }
         for (rival, other) in rivals {
-            let (ratio, bar) = (json_number(number / other), json_bar(row, rival));
+            let (ratio, bar) = (json_number(number / other), json_bar(row, Some(rival)));
             let other = json_number(*other);
             println!(
                 r#"{head},"ratio_to":"{rival}","rival_{unit}":{other},"ratio":{ratio}{bar}}}"#
@@ -157,10 +157,12 @@ fn print_json(row: &Row) {
     }
 }
 
-fn json_bar(row: &Row, rival: &str) -> String {
+/// The bar for a rival, or the one for the number alone.
+fn json_bar(row: &Row, rival: Option<&str>) -> String {
     let bar = row.bars.iter().find_map(|bar| match bar {
-        Bar::Times(name, limit) if *name == rival => Some(*limit),
-        Bar::Below(name) if *name == rival => Some(1.0),
+        Bar::Times(name, limit) if Some(*name) == rival => Some(*limit),
+        Bar::Below(name) if Some(*name) == rival => Some(1.0),
+        Bar::AtMost(limit) if rival.is_none() => Some(*limit),
         _ => None,
     });
     bar.map_or(String::new(), |bar| format!(r#","bar":{bar}"#))
@@ -200,16 +202,16 @@ LMDB         crate `heed`, on tmpfs, written through its map, no flushing, one t
 
 impl Report {
     pub(crate) fn print_settings(&self, settings: &crate::settings::Settings) {
-        if !self.json {
-            print!("{CONDITIONS}");
-            #[cfg(boost)]
-            println!(
-                "Boost        {}, managed_mapped_file on tmpfs",
-                crate::rivals::boost::version()
-            );
-            #[cfg(not(boost))]
-            println!("Boost        not installed: left out");
-            println!("rounds       {}", settings.rounds);
+        #[cfg(boost)]
+        let boost = crate::rivals::boost::description();
+        #[cfg(not(boost))]
+        let boost = "not installed: left out";
+        let (conditions, rounds) = (CONDITIONS, settings.rounds);
+        let text = format!("{conditions}Boost        {boost}\nrounds       {rounds}");
+        if self.json {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
         }
     }
 }

@@ -6,7 +6,9 @@
 #include <boost/interprocess/managed_mapped_file.hpp>
 #include <boost/unordered_map.hpp>
 #include <boost/version.hpp>
-#if BOOST_VERSION >= 108100
+// Before 1.84 the open-addressing map keeps plain pointers, which mean nothing in another process.
+#define MAP_IS_FLAT (BOOST_VERSION >= 108400)
+#if MAP_IS_FLAT
 #include <boost/unordered/unordered_flat_map.hpp>
 #endif
 #include <cstdint>
@@ -21,7 +23,7 @@ template <class K>
 using PairAllocator = ip::allocator<std::pair<const K, std::uint64_t>, Manager>;
 // The open-addressing map is the faster one, where Boost is new enough to have it and lets it live
 // behind offset pointers.
-#if BOOST_VERSION >= 108100
+#if MAP_IS_FLAT
 template <class K>
 using Map = boost::unordered_flat_map<K, std::uint64_t, boost::hash<K>, std::equal_to<K>, PairAllocator<K>>;
 #else
@@ -80,6 +82,8 @@ extern "C" {
 
 std::uint32_t boost_version() { return BOOST_VERSION; }
 
+bool boost_map_is_flat() { return MAP_IS_FLAT; }
+
 void *boost_create(const char *path, std::size_t size) try {
     return new Segment(ip::create_only, path, size);
 } catch (...) {
@@ -100,6 +104,14 @@ void *boost_alloc(void *segment, std::size_t size) {
 
 void boost_free(void *segment, void *block) {
     static_cast<Segment *>(segment)->deallocate(block);
+}
+
+std::uint64_t boost_handle(void *segment, void *block) {
+    return static_cast<Segment *>(segment)->get_handle_from_address(block);
+}
+
+void *boost_address(void *segment, std::uint64_t handle) {
+    return static_cast<Segment *>(segment)->get_address_from_handle(handle);
 }
 
 void boost_name_number(void *segment, const char *name) {

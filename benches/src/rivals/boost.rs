@@ -21,20 +21,28 @@ mod present {
 
     unsafe extern "C" {
         fn boost_version() -> u32;
+        fn boost_map_is_flat() -> bool;
         fn boost_create(path: *const c_char, size: usize) -> Raw;
         fn boost_open(path: *const c_char) -> Raw;
         fn boost_close(segment: Raw);
         fn boost_alloc(segment: Raw, size: usize) -> Raw;
         fn boost_free(segment: Raw, block: Raw);
+        fn boost_handle(segment: Raw, block: Raw) -> u64;
+        fn boost_address(segment: Raw, handle: u64) -> Raw;
         fn boost_name_number(segment: Raw, name: *const c_char);
         fn boost_find_number(segment: Raw, name: *const c_char) -> u64;
     }
 
-    /// "1.74" and its like.
-    pub(crate) fn version() -> String {
-        // SAFETY: gives a constant.
-        let version = unsafe { boost_version() };
-        format!("{}.{}", version / 100_000, version / 100 % 1000)
+    /// Which one it is, and which of its maps.
+    pub(crate) fn description() -> String {
+        // SAFETY: both give constants.
+        let (version, flat) = unsafe { (boost_version(), boost_map_is_flat()) };
+        let (major, minor) = (version / 100_000, version / 100 % 1000);
+        let map = match flat {
+            true => "unordered_flat_map",
+            false => "unordered_map (the flat one can live behind offset pointers from 1.84 on)",
+        };
+        format!("{major}.{minor}, managed_mapped_file on tmpfs, {map}")
     }
 
     /// A managed_mapped_file on tmpfs. Its file goes with whoever made it.
@@ -72,6 +80,18 @@ mod present {
                 path: path.into(),
                 created: false,
             }
+        }
+
+        /// What another process finds a block by.
+        pub(crate) fn handle(&self, block: &Block) -> u64 {
+            // SAFETY: a block of this segment.
+            unsafe { boost_handle(self.raw, block.0) }
+        }
+
+        /// The block of a handle.
+        pub(crate) fn block(&self, handle: u64) -> Block {
+            // SAFETY: made by `handle`, in this segment.
+            Block(unsafe { boost_address(self.raw, handle) })
         }
 
         pub(crate) fn path(&self) -> &str {

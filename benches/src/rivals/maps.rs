@@ -12,11 +12,13 @@ use sharena::{
 };
 use std::{hash::Hash, path::PathBuf};
 
-/// A key of 16 characters.
+/// A key of 16 characters: what lies in a `String` itself.
 pub(crate) type Text = [u8; 16];
+/// One of 32, which has a block of its own.
+pub(crate) type LongText = [u8; 32];
 
 #[inline(always)]
-pub(crate) fn as_str(text: &Text) -> &str {
+fn as_str(text: &[u8]) -> &str {
     std::str::from_utf8(text).expect("texts are ASCII")
 }
 
@@ -85,7 +87,7 @@ impl Key for u64 {
     }
 }
 
-impl Key for Text {
+impl<const LENGTH: usize> Key for [u8; LENGTH] {
     type Shared = String;
     type Private = std::string::String;
 

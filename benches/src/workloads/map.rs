@@ -2,9 +2,9 @@
 
 use super::arena;
 use crate::{
-    measure::{Bar, Contest, OURS, Random, Row, per_operation},
+    measure::{Bar, Contest, OURS, Random, Row, names, per_operation},
     rivals::{
-        maps::{Hashbrown, InArena, Key, Lmdb, Map, Private, Text},
+        maps::{Hashbrown, InArena, Key, Lmdb, LongText, Map, Private, Text},
         name,
         same_hash::SameHash,
     },
@@ -12,10 +12,12 @@ use crate::{
     table::Report,
 };
 use sharena::{Arena, collections::HashMap, sync::Mutex};
+use std::cell::Cell;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
     numbers(settings, report);
     texts(settings, report);
+    long_texts(settings, report);
     locked(settings, report);
 }
 
@@ -131,12 +133,29 @@ fn texts(settings: &Settings, report: &mut Report) {
     report.title(&format!(
         "map: HashMap<String, u64> of {count} keys of 16 characters, under one guard"
     ));
-    let keys = &Keys::new(count, |random| -> Text {
-        let text = format!("{:016x}", random.next());
-        text.as_bytes().try_into().expect("16 digits")
-    });
+    let keys = &Keys::new(count, |random| -> Text { digits(random) });
     let rows = rows("String", [1.25; 5]);
     contest(settings, report, rows, keys, boost!(Text, keys));
+}
+
+/// What has a block for each key.
+fn long_texts(settings: &Settings, report: &mut Report) {
+    let rows = PHASES.map(|phase| Row::new(format!("map long String, {phase}"), &[]));
+    if !settings.wants(&names(&rows)) {
+        return;
+    }
+    let count = settings.scaled(500_000);
+    report.title(&format!(
+        "map: HashMap<String, u64> of {count} keys of 32 characters, under one guard"
+    ));
+    let keys = &Keys::new(count, |random| -> LongText { digits(random) });
+    contest(settings, report, rows.into(), keys, None);
+}
+
+/// A random number in so many digits.
+fn digits<const LENGTH: usize>(random: &mut Random) -> [u8; LENGTH] {
+    let text = format!("{:0LENGTH$x}", random.next());
+    text.as_bytes().try_into().expect("as many digits")
 }
 
 const LOCKED: [&str; 2] = [
@@ -153,14 +172,20 @@ fn locked(settings: &Settings, report: &mut Report) {
     report.title("map: a guard for each operation, on keys that are there");
     let arena = &arena();
     let mut rows = locked_on(settings, arena, "1k", 1000);
-    rows.extend(locked_on(settings, arena, "1M", settings.scaled(1_000_000)));
+    rows.extend(locked_on(settings, arena, "1M", 1_000_000));
     report.add(rows);
 }
 
 fn locked_on(settings: &Settings, arena: &Arena, size: &str, entries: usize) -> Vec<Row> {
     let count = settings.scaled(1_000_000);
     let keys = Keys::new(entries, Random::next);
-    let order = || keys.shuffled.iter().copied().cycle().take(count);
+    let next = Cell::new(0);
+    let order = || {
+        let begin = next.get();
+        next.set((begin + count) % entries);
+        let (behind, before) = keys.shuffled.split_at(begin);
+        before.iter().chain(behind).copied().cycle().take(count)
+    };
     let ours = arena.root::<Mutex<HashMap<u64, u64>>>(&name("map"));
     let ours = ours.expect("the arena has room");
     let theirs = parking_lot::Mutex::new(Private::with_hasher(SameHash::new()));

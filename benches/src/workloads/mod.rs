@@ -3,11 +3,11 @@
 pub(crate) mod alloc;
 pub(crate) mod attach;
 pub(crate) mod fill;
-pub(crate) mod huge;
 pub(crate) mod journal;
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod mutex;
+pub(crate) mod pages;
 pub(crate) mod rwlock;
 pub(crate) mod slots;
 pub(crate) mod vec;
@@ -36,7 +36,7 @@ pub(crate) fn play(arguments: &[String]) {
         ("churn", [system, file]) => alloc::churn::play(system, file),
         ("mutex", [arena]) => mutex::play(arena),
         ("rwlock", [arena]) => rwlock::play(arena),
-        ("remote", [arena]) => alloc::play_remote(arena),
+        ("remote", [system, file]) => alloc::play_remote(system, file),
         _ => panic!("no part {part}"),
     }
 }

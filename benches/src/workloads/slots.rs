@@ -1,17 +1,22 @@
 //! Whether it matters how many threads have the arena.
 
 use super::{
-    alloc::{churn::Churn, pair},
+    alloc::{batch, churn::Churn, freed_by_thread, linked, pair},
     arena,
 };
 use crate::{
     measure::{Bar, Contest, OURS, Row, per_operation},
-    rivals::heaps::Reserving,
+    rivals::heaps::{Publishing, Reserving},
     settings::Settings,
     table::Report,
 };
-use sharena::{Arena, collections::HashMap, sync::Mutex};
+use sharena::{
+    Arena,
+    collections::{self, HashMap},
+    sync::{Mutex, RwLock},
+};
 use std::{
+    hint::black_box,
     sync::{
         Arc, Barrier,
         mpsc::{self, Sender},
@@ -25,9 +30,16 @@ const FEW: &str = "2 slots";
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
     let names = [
         "pair, 64 B, with 64 slots attached",
+        "batch alloc, with 64 slots attached",
+        "batch free, with 64 slots attached",
         "churn 1 thread, with 64 slots attached",
+        "remote free by another thread, with 64 slots attached",
+        "linked pair, with 64 slots attached",
+        "vec push, with 64 slots attached",
         "mutex, one field written, with 64 slots attached",
         "map lock, insert, unlock, with 64 slots attached",
+        "map find, with 64 slots attached",
+        "rwlock read+unlock, with 64 slots attached",
     ];
     if !settings.wants(&names) {
         return;
@@ -83,11 +95,34 @@ impl Crowded {
                 map.lock().unwrap().insert(key(index), 1).unwrap();
             }
         };
+        let find = || {
+            let map = map.lock().unwrap();
+            (0..count).for_each(|index| _ = black_box(map.get(&key(index))));
+        };
+        let numbers = arena.root::<Mutex<collections::Vec<u64>>>("numbers");
+        let numbers = numbers.expect("there is room");
+        numbers.lock().unwrap().reserve(count).unwrap();
+        let push = || {
+            let mut numbers = numbers.lock().unwrap();
+            numbers.clear();
+            (0..count as u64).for_each(|number| numbers.push(number).unwrap());
+        };
+        let read = arena.root::<RwLock<u64>>("read");
+        let read = read.expect("there is room");
+        let read = || (0..count).for_each(|_| _ = black_box(*read.read().unwrap()));
+        let batch = batch(&heap);
         vec![
             pair(&heap, 64, count),
+            batch[0],
+            batch[1],
             Churn::once(&heap, count, 7),
+            freed_by_thread(&Publishing(arena), count),
+            linked(arena, count),
+            per_operation(count, push),
             per_operation(count, lock),
             per_operation(count, insert),
+            per_operation(count, find),
+            per_operation(count, read),
         ]
     }
 }

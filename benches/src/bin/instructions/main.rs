@@ -4,10 +4,13 @@
 //!
 //! `cargo run --release -p sharena-bench --no-default-features --bin instructions [-- --update]`
 //!
+//! With `-- --profile OPERATION` it says from which source files those of one operation come.
+//!
 //! Valgrind runs this program again for each operation: callgrind counts the instructions inside
 //! [`counted`](operations::counted), and lackey lists what they load and store.
 
 mod operations;
+mod profile;
 mod waits;
 
 use operations::OPERATIONS;
@@ -42,9 +45,10 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => compare(),
         ["--update"] => update(),
+        ["--profile", name] => profile::print(name),
         ["--count", name] => operations::run(name, TIMES),
         ["--trace", name] => operations::run(name, TIMES_TRACED),
-        _ => Err("usage: instructions [--update]".into()),
+        _ => Err("usage: instructions [--update | --profile OPERATION]".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -172,11 +172,14 @@ fn by_live_blocks(settings: &Settings, report: &mut Report) {
     if !settings.wants(&[BY_LIVE_BLOCKS]) {
         return;
     }
-    report.title("churn: blocks of 16 to 128 B, the more the slower");
-    let most = if settings.quick {
-        1_000_000
-    } else {
-        10_000_000
+    report.title("churn: blocks of 16 to 32 B, the more the slower");
+    let most = match settings.quick {
+        true => 1_000_000,
+        false if available_memory() < MEMORY_FOR_MOST => {
+            report.title("(less memory than 100 million blocks need: up to 10 million)");
+            10_000_000
+        }
+        false => 100_000_000,
     };
     let count = settings.scaled(1_000_000);
     let arena = arena();
@@ -194,6 +197,17 @@ fn by_live_blocks(settings: &Settings, report: &mut Report) {
     report.add(rows);
 }
 
+/// What both systems need for 100 million blocks, with the list of them.
+const MEMORY_FOR_MOST: u64 = 12 << 30;
+
+/// Bytes that programs can still have.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
 /// Churn on blocks that stay from round to round, and go at the end.
 fn kept<'a, H: Heap + 'a>(heap: H, live: usize, count: usize) -> impl FnMut() -> Vec<f64> + 'a {
     struct Kept<H: Heap>(H, Option<Churn<H>>);
@@ -207,7 +221,7 @@ fn kept<'a, H: Heap + 'a>(heap: H, live: usize, count: usize) -> impl FnMut() ->
     let mut kept = Kept(heap, None);
     move || {
         let Kept(heap, churn) = &mut kept;
-        let churn = churn.get_or_insert_with(|| Churn::new(heap, live, 128, 11));
+        let churn = churn.get_or_insert_with(|| Churn::new(heap, live, 32, 11));
         vec![churn.run(heap, count)]
     }
 }

@@ -1,6 +1,6 @@
 //! What a kill can not tear: a new block takes the place of an old one, or does not.
 
-use super::arena;
+use super::{BOOST, arena};
 use crate::{
     measure::{Bar, Contest, OURS, Row, names, per_operation},
     rivals::{
@@ -21,7 +21,7 @@ struct Places {
 
 pub(super) fn run(settings: &Settings, report: &mut Report) {
     // Eight nanoseconds where mimalloc's pair takes three.
-    let bar = [Bar::Times("mimalloc", 8.0 / 3.0)];
+    let bar = [Bar::Times("mimalloc", 8.0 / 3.0), BOOST];
     let rows = vec![
         Row::new("linked pair, committed one by one", &bar),
         Row::new("linked pair, a guard for each", &[]),
@@ -44,10 +44,25 @@ pub(super) fn run(settings: &Settings, report: &mut Report) {
         ]
     });
     contest.entrant("mimalloc", || {
-        let time = per_operation(count, || private(count));
+        let time = per_operation(count, || private(&MIMALLOC, count));
         vec![time; 3]
     });
+    #[cfg(boost)]
+    {
+        let segment = crate::rivals::boost::Segment::new(64 << 20);
+        let count = count / 10;
+        contest.entrant("Boost", move || {
+            vec![per_operation(count, || private(&segment, count)); 3]
+        });
+    }
     contest.run(report);
+}
+
+/// Nanoseconds for each of so many, committed one by one.
+pub(crate) fn in_one_row(arena: &Arena, count: usize) -> f64 {
+    let places = arena.root::<Mutex<Places>>("places");
+    let places = places.expect("the arena has room");
+    per_operation(count, || committing(arena, &places, count, 1))
 }
 
 /// Commits after each `together` of them.
@@ -80,9 +95,8 @@ fn replace(arena: &Arena, places: &mut Places, number: usize) {
     }
 }
 
-/// The same without sharing, and without safety.
-fn private(count: usize) {
-    let heap = MIMALLOC;
+/// The same without safety.
+fn private(heap: &impl Heap, count: usize) {
     let mut places = [const { None }; 8];
     for number in 0..count {
         let new = heap.alloc_written(8);

@@ -5,7 +5,8 @@ mod linked;
 mod remote;
 mod waste;
 
-pub(crate) use remote::play as play_remote;
+pub(crate) use linked::in_one_row as linked;
+pub(crate) use remote::{in_one_row as freed_by_thread, play as play_remote};
 
 use super::arena;
 use crate::{
@@ -114,6 +115,11 @@ fn batches(settings: &Settings, report: &mut Report) {
     let mut contest = Contest::new(settings, rows);
     on_all_heaps(&mut contest, &arena, &work);
     contest.run(report);
+}
+
+/// Nanoseconds for a block of a batch: to allocate it, and to free it.
+pub(crate) fn batch(heap: &impl Heap) -> Vec<f64> {
+    Batch::new(100_000).round(heap)
 }
 
 struct Batch {

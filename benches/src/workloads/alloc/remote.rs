@@ -1,6 +1,6 @@
 //! Blocks that somebody else frees than who allocated them.
 
-use super::arena;
+use super::{BOOST, arena};
 use crate::{
     measure::{Bar, Contest, OURS, Random, Row, names, per_operation, pin},
     processes::{Worker, obey},
@@ -23,7 +23,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report) {
 }
 
 fn rows(who: &str) -> Vec<Row> {
-    let bar = [Bar::Times("mimalloc", 0.3)];
+    let bar = [Bar::Times("mimalloc", 0.3), BOOST];
     vec![
         Row::new(format!("remote free by another {who}"), &bar),
         Row::new(format!("remote alloc, and free by another {who}"), &bar),
@@ -56,6 +56,11 @@ fn by_threads(settings: &Settings, report: &mut Report) {
 fn sizes() -> Vec<u16> {
     let mut random = Random(13);
     (0..BATCH).map(|_| random.size(512) as u16).collect()
+}
+
+/// Nanoseconds for freeing about so many blocks by another thread.
+pub(crate) fn in_one_row(heap: &Publishing<'_>, count: usize) -> f64 {
+    freed_by_thread(heap, &sizes(), count.div_ceil(BATCH))[0]
 }
 
 /// Nanoseconds for freeing, and for allocating and freeing.
@@ -104,7 +109,7 @@ fn by_processes(settings: &Settings, report: &mut Report) {
     let arena_name = name("remote");
     let arena = &Arena::named(&arena_name).expect("an arena can be created");
     let letters = &*arena.root::<Letters>(BOX).expect("there is room");
-    let mut worker = Worker::start(1, "remote", &[&arena_name]);
+    let mut worker = Worker::start(1, "remote", &[OURS, &arena_name]);
     let sizes = &sizes();
     let batches = settings.scaled(200);
     let mut contest = Contest::new(settings, rows);
@@ -125,12 +130,71 @@ fn by_processes(settings: &Settings, report: &mut Report) {
         vec![free / batches, (alloc + free) / batches]
     });
     contest.entrant("mimalloc", || freed_by_thread(&MIMALLOC, sizes, batches));
+    #[cfg(boost)]
+    {
+        let segment = crate::rivals::boost::Segment::new(512 << 20);
+        let mut worker = Worker::start(1, "remote", &["Boost", segment.path()]);
+        let batches = batches.div_ceil(20);
+        contest.entrant("Boost", move || {
+            freed_by_boost(&segment, &mut worker, sizes, batches)
+        });
+    }
     contest.run(report);
     Arena::unlink_named(&arena_name).expect("the arena has a name");
 }
 
+/// The handles go through a file.
+#[cfg(boost)]
+fn freed_by_boost(
+    segment: &crate::rivals::boost::Segment,
+    worker: &mut Worker,
+    sizes: &[u16],
+    batches: usize,
+) -> Vec<f64> {
+    let letters = letters_of(segment.path());
+    let (mut alloc, mut free) = (0.0, 0.0);
+    for _ in 0..batches {
+        let mut blocks = Vec::with_capacity(BATCH);
+        let new = sizes.iter().map(|&size| segment.alloc_written(size.into()));
+        alloc += per_operation(BATCH, || blocks.extend(new));
+        let handles = blocks
+            .iter()
+            .flat_map(|block| segment.handle(block).to_ne_bytes());
+        std::fs::write(&letters, handles.collect::<Vec<_>>()).expect("there is room");
+        worker.order(BATCH);
+        free += worker.answer();
+    }
+    let _ = std::fs::remove_file(&letters);
+    let batches = batches as f64;
+    vec![free / batches, (alloc + free) / batches]
+}
+
+#[cfg(boost)]
+fn letters_of(segment: &str) -> String {
+    format!("{segment}-letters")
+}
+
+#[cfg(boost)]
+fn play_boost(path: &str) {
+    let segment = crate::rivals::boost::Segment::open(path);
+    obey(|count| {
+        let handles = std::fs::read(letters_of(path)).expect("they were written");
+        let handles = handles.chunks_exact(8);
+        let handles = handles.map(|bytes| u64::from_ne_bytes(bytes.try_into().expect("eight")));
+        let blocks: Vec<_> = handles.map(|handle| segment.block(handle)).collect();
+        per_operation(count, || {
+            blocks.into_iter().for_each(|block| segment.free(block))
+        })
+    });
+}
+
 /// A process that frees what it is sent.
-pub(crate) fn play(arena: &str) {
+pub(crate) fn play(system: &str, arena: &str) {
+    #[cfg(boost)]
+    if system == "Boost" {
+        return play_boost(arena);
+    }
+    assert_eq!(system, OURS);
     let arena = Arena::open_named(arena).expect("the arena is there");
     let letters = arena.find::<Letters>(BOX).expect("it is there");
     let heap = Publishing(&arena);

@@ -1,4 +1,5 @@
-//! Huge pages: what `Options::huge_pages` is worth where the kernel has them.
+//! Options for an arena's pages: what `Options::huge_pages` is worth where the kernel has them, and
+//! `Options::populate`.
 
 use crate::{
     measure::{Contest, OURS, Random, Row, names, per_operation},
@@ -7,7 +8,7 @@ use crate::{
     table::Report,
 };
 use sharena::{Arena, Root, collections::HashMap, sync::Mutex};
-use std::hint::black_box;
+use std::{alloc::Layout, hint::black_box};
 
 /// The same with pages of the usual size.
 const SMALL: &str = "small pages";
@@ -15,6 +16,11 @@ const SMALL: &str = "small pages";
 type Map = Mutex<HashMap<u64, u64>>;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) {
+    huge_pages(settings, report);
+    populated(settings, report);
+}
+
+fn huge_pages(settings: &Settings, report: &mut Report) {
     let rows = vec![
         Row::new("huge pages: map u64, insert growing", &[]),
         Row::new("huge pages: map u64, hit", &[]),
@@ -27,6 +33,11 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     let arenas = [arena(true), arena(false)];
     let [huge, small] = arenas.each_ref().map(filled(entries));
     let found = (huge_bytes() - before) >> 20;
+    if found == 0 {
+        report
+            .title("huge pages: left out, since the kernel gave none (shmem_enabled, huge=advise)");
+        return;
+    }
     report.title(&format!(
         "huge pages: map of {entries}; the kernel gave {found} MiB of them"
     ));
@@ -88,4 +99,46 @@ fn huge_bytes() -> u64 {
         .find(|line| line.starts_with("ShmemHugePages:"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kib.unwrap_or(0) << 10
+}
+
+/// Without `Options::populate`.
+const TOUCHED: &str = "as touched";
+
+fn populated(settings: &Settings, report: &mut Report) {
+    let rows = vec![
+        Row::new("populate: create 256 MiB", &[]).in_unit("us"),
+        Row::new("populate: first write to a page", &[]),
+    ];
+    if !settings.wants(&names(&rows)) {
+        return;
+    }
+    report.title("populate: an arena of 256 MiB, all of it committed at once");
+    let mut contest = Contest::new(settings, rows).rounds(3).cold();
+    contest.entrant(OURS, || create_and_write(true));
+    contest.entrant(TOUCHED, || create_and_write(false));
+    contest.run(report);
+}
+
+/// Microseconds to create an arena, and nanoseconds for each page that is written to.
+fn create_and_write(populate: bool) -> Vec<f64> {
+    const BYTES: usize = 256 << 20;
+    const PAGE: usize = 4096;
+    let mut arena = None;
+    let create = || {
+        let mut options = Arena::options();
+        options.initial_size(BYTES as u64).populate(populate);
+        arena = Some(options.anonymous().expect("an arena can be created"));
+    };
+    let created = per_operation(1, create) / 1000.0;
+    let arena = arena.expect("it was created");
+    let layout = Layout::from_size_align(BYTES / 4 * 3, PAGE).expect("a layout");
+    let block = arena.alloc(layout).expect("there is room");
+    let pages = layout.size() / PAGE;
+    let written = per_operation(pages, || {
+        for page in 0..pages {
+            // SAFETY: in the block, which is this function's.
+            unsafe { block.as_ptr().add(page * PAGE).write_volatile(1) };
+        }
+    });
+    vec![created, written]
 }
