@@ -39,6 +39,8 @@ mutants! {
     SectionReleasesEarly "section_releases_early",
     /// S2: a scope's read lock is released when its guard goes. Scene: a survivor writes meanwhile.
     ReadsReleasedEarly "reads_released_early",
+    /// S7: a snapshot does not take locks. Scene: somebody writes while it is taken.
+    SnapshotUnlocked "snapshot_unlocked",
     /// L8: a reader looks at the lock's word before it fills its cell, and not behind. Scene: a slow
     /// reader.
     ReaderLooksOnce "reader_looks_once",

@@ -2,7 +2,7 @@
 
 use super::{
     Options, Report, Reserved, Root, RootInfo, Stats, Transaction, check, directory, open, raw,
-    stats, transaction, trim,
+    snapshot, stats, transaction, trim,
 };
 use crate::{
     error::{Error, Result},
@@ -576,6 +576,65 @@ impl Arena {
     /// ```
     pub fn trim(&self) -> Result<u64> {
         trim::trim(self)
+    }
+
+    /// Writes the arena's file to its storage, as `fsync` does, and waits for that.
+    ///
+    /// Never necessary for what sharena promises: a process's death loses nothing. It is for arenas on disks
+    /// that are to outlive the machine's next failure, at a time when nobody changes them: what is written
+    /// while a section is open may be a half of it. For arenas that are in use there is
+    /// [`snapshot`](Arena::snapshot). Nothing happens for one in ordinary memory.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn flush(&self) -> Result {
+        snapshot::flush(self)
+    }
+
+    /// Writes a copy of the arena to a new file, at a moment at which no section is open, and waits until its
+    /// storage has it.
+    ///
+    /// Takes every lock that lies in a root (not those inside of others, and not what only raw
+    /// pointers lead to), waiting for whoever has them, and keeps them all while it copies. Readers of
+    /// frozen roots go on. The file appears whole or not at all, whenever the process is killed. What is
+    /// not under a lock is as it is found: atomics, semaphores, and blocks that others make or free
+    /// raw meanwhile, which [`check`](Arena::check) may list as unowned in the copy.
+    ///
+    /// The copy is an arena of its own for other processes ([`open`](Arena::open)), or when this one has let
+    /// go of the original: both have the same [`id`](Arena::id), and a process does not map two such.
+    /// What is free takes no room in it.
+    ///
+    /// # Complexity
+    ///
+    /// Reads everything that is committed, and writes what is not zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if there is something at `path`; [`Error::InSection`] while this thread has a guard,
+    /// also one to read; [`Error::ReadOnly`]; those of taking locks and of attaching; what the kernel
+    /// said, for example of a full disk.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use sharena::{Arena, sync::Mutex};
+    /// # let directory = std::env::temp_dir();
+    /// # let path = directory.join(format!("sharena-doc-snapshot-{}", std::process::id()));
+    /// let arena = Arena::anonymous()?;
+    /// let hits = arena.root::<Mutex<u64>>("hits")?;
+    /// *hits.lock()? = 7;
+    /// arena.snapshot(&path)?;
+    /// *hits.lock()? = 8;
+    /// drop((hits, arena));
+    /// // SAFETY: nobody else changes the file.
+    /// let copy = unsafe { Arena::open(&path)? };
+    /// assert_eq!(*copy.find::<Mutex<u64>>("hits")?.lock()?, 7);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), sharena::Error>(())
+    /// ```
+    pub fn snapshot(&self, path: impl AsRef<Path>) -> Result {
+        snapshot::snapshot(self, path.as_ref())
     }
 
     /// Checks everything: header, heap, roots, and every object through its type; and that the

@@ -11,6 +11,7 @@ mod process;
 mod raw;
 mod rebirth;
 mod root;
+mod snapshot;
 mod stats;
 mod transaction;
 mod trim;

@@ -347,6 +347,11 @@ impl Ctx {
         self.flags.guards() | u64::from(self.scopes) != 0
     }
 
+    /// Whether the thread has a section, or reads something.
+    pub(crate) fn has_something_open(&self) -> bool {
+        self.in_section() || self.reads_any()
+    }
+
     /// Whether locks are held beyond their guards.
     pub(crate) fn retains(&self) -> bool {
         self.retained != 0 || self.retains_reads()

@@ -101,6 +101,11 @@ const CONTROLS: &[Control] = &[
         Some(Model::ReleaseEarly),
     ),
     control(
+        "snapshot_unlocked",
+        "scene: a snapshot while others write",
+        None,
+    ),
+    control(
         "reads_released_early",
         "scene: the midst of a scope that reads",
         None,

@@ -28,6 +28,7 @@ pub(crate) fn run(which: &str) {
         "the end of a section" => end_of_a_section(),
         "the midst of a scope" => midst_of_a_scope(),
         "the midst of a scope that reads" => midst_of_a_scope_that_reads(),
+        "a snapshot while others write" => snapshot_while_others_write(),
         "a slow reader" => slow_reader(),
         "a free that is repeated" => repeated_free(40, 1),
         "two frees" => repeated_free(40, 2),
@@ -134,6 +135,26 @@ fn assert_in_order(arena: &Arena) {
 }
 
 type Number = Mutex<u64>;
+
+/// Nobody has a lock while a copy is made.
+fn snapshot_while_others_write() {
+    let path = std::env::temp_dir().join(format!("sharena-mutants-{}", std::process::id()));
+    let arena = small().anonymous().unwrap();
+    let root = arena.root::<Number>("number").unwrap();
+    let stop = Stop::at(&["before a snapshot is copied"]);
+    let copier = actor({
+        let (arena, path) = (arena.clone(), path.clone());
+        move || arena.snapshot(path).unwrap()
+    });
+    stop.await_actor();
+    let taken = root.try_lock_for(Duration::from_millis(20)).map(drop);
+    stop.go_on();
+    copier.join().expect("the actor ends");
+    std::fs::remove_file(path).expect("there is a copy");
+    assert!(matches!(taken, Err(Error::TimedOut)), "{taken:?}");
+    *root.lock().unwrap() += 1;
+    assert_in_order(&arena);
+}
 
 fn number(arena: &Arena) -> u64 {
     *arena.root::<Number>("number").unwrap().lock().unwrap()

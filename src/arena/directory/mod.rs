@@ -13,7 +13,7 @@ mod sweep;
 pub(super) use entry::{Entry, all_entries, bucket_of, count, user_cell};
 pub(super) use sweep::{has_orphans, sweep};
 
-use super::{Arena, Root, RootInfo, process};
+use super::{Arena, Root, RootInfo, process, snapshot::Kept};
 use crate::{
     error::{Error, Result},
     journal,
@@ -26,7 +26,7 @@ use crate::{
 };
 use create::create;
 use entry::{LONGEST_NAME, bucket, entries};
-use std::{alloc::Layout, mem::offset_of, sync::atomic::Ordering::*};
+use std::{alloc::Layout, collections::HashSet, mem::offset_of, sync::atomic::Ordering::*};
 
 /// A process has no more handles of a root than this: they are counted in 32 bits, and a count that
 /// went round would free what has handles.
@@ -225,6 +225,34 @@ fn changing(arena: &Arena, f: impl FnOnce(Writer) -> Result) -> Result {
         drop(lock);
         done
     })
+}
+
+/// Keeps each root that is not among `kept` yet, also removed ones. If there was none, `f` is called while
+/// nobody can make or remove one. Says whether it was. For a thread that waits for no other lock then.
+pub(super) fn with_all(
+    arena: &Arena,
+    kept: &mut Vec<Kept>,
+    f: impl FnOnce() -> Result,
+) -> Result<bool> {
+    let ctx = section::attach(arena.mapping())?;
+    // SAFETY: C1.
+    let ctx = unsafe { ctx.as_ref() };
+    let _lock = lock(ctx)?;
+    let known: HashSet<u64> = kept.iter().map(|root| root.entry).collect();
+    let is_new = |entry: &Entry<'_>| !known.contains(&entry.offset);
+    for entry in all_entries(ctx.mapping()).filter(is_new) {
+        kept.push(Kept {
+            entry: entry.offset,
+            value: entry.value(),
+            schema: entry.schema().map_err(Error::damaged)?,
+            _root: handle(arena, ctx, &entry)?,
+        });
+    }
+    let complete = kept.len() == known.len();
+    if complete {
+        f()?;
+    }
+    Ok(complete)
 }
 
 pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {

@@ -1,0 +1,474 @@
+//! Copies of arenas that are in use: no section is half done in them, whoever is killed meanwhile.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use common::{Forked, Random, until};
+use sharena::{
+    Access, Arena, Error, Options, Result, Root,
+    collections::{HashMap, String, Vec},
+    sync::{Mutex, RwLock, Semaphore},
+};
+use std::{
+    alloc::Layout,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
+    thread,
+    time::Duration,
+};
+
+/// A folder that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = format!("/dev/shm/sharena-snapshot-{name}-{}", std::process::id());
+        fs::create_dir(&path).unwrap();
+        Scratch(path.into())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn names(&self) -> std::vec::Vec<std::string::String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let names = entries.map(|entry| name(entry).into_string().unwrap());
+        let mut names: std::vec::Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn options() -> Options {
+    let mut options = Arena::options();
+    options.max_size(32 << 20).slots(32);
+    options
+}
+
+fn create(path: &Path) -> Arena {
+    // SAFETY: nobody but these tests uses the file.
+    unsafe { options().create(path) }.unwrap()
+}
+
+fn open(path: &Path) -> Arena {
+    // SAFETY: as above.
+    unsafe { options().open(path) }.unwrap()
+}
+
+#[track_caller]
+fn assert_clean(arena: &Arena) {
+    let report = arena.check();
+    assert!(report.is_clean(), "{report}");
+}
+
+type Shelves = Mutex<HashMap<String, Vec<Mutex<u64>>>>;
+type Inner = Mutex<Vec<Mutex<u64>>>;
+
+#[test]
+fn a_copy_has_what_was_there() {
+    let scratch = Scratch::new("there");
+    let copy = scratch.file("copy");
+    let arena = create(&scratch.file("original"));
+    let shelves = arena.root::<Shelves>("shelves").unwrap();
+    for (number, name) in ["one", "two", "a name of more than 16 bytes"]
+        .iter()
+        .enumerate()
+    {
+        let mut shelves = shelves.lock().unwrap();
+        let shelf = shelves.entry(name).or_default().unwrap();
+        shelf.push(Mutex::new(number as u64)).unwrap();
+    }
+    *arena
+        .root::<RwLock<[u64; 9]>>("pair")
+        .unwrap()
+        .write()
+        .unwrap() = [3; 9];
+    let inner = arena.root::<Inner>("frozen").unwrap();
+    inner.lock().unwrap().push(Mutex::new(5)).unwrap();
+    let frozen = inner.freeze().unwrap();
+    drop(inner);
+    arena.root::<AtomicU64>("plain").unwrap().store(6, Release);
+    let permits = arena.root_with("permits", |permits: &mut Semaphore| {
+        *permits = Semaphore::new(2);
+        Ok(())
+    });
+    let permits = permits.unwrap();
+    let permit = permits.acquire().unwrap();
+
+    arena.snapshot(&copy).unwrap();
+    shelves.lock().unwrap().clear();
+    *frozen[0].lock().unwrap() = 8;
+    drop(permit);
+    assert_clean(&arena);
+    drop((shelves, frozen, permits, arena));
+
+    let copy = open(&copy);
+    assert_clean(&copy);
+    let shelves = copy.find::<Shelves>("shelves").unwrap();
+    for (number, name) in ["one", "two", "a name of more than 16 bytes"]
+        .iter()
+        .enumerate()
+    {
+        let mut shelves = shelves.lock().unwrap();
+        assert_eq!(
+            *shelves.get_mut(name).unwrap()[0].get_mut().unwrap(),
+            number as u64
+        );
+    }
+    assert_eq!(
+        *copy
+            .find::<RwLock<[u64; 9]>>("pair")
+            .unwrap()
+            .read()
+            .unwrap(),
+        [3; 9]
+    );
+    let frozen = copy.find::<Inner>("frozen").unwrap();
+    assert_eq!(*frozen.frozen().unwrap()[0].lock().unwrap(), 5);
+    assert_eq!(copy.find::<AtomicU64>("plain").unwrap().load(Acquire), 6);
+    // Whoever had a permit is dead in the copy.
+    assert_eq!(copy.find::<Semaphore>("permits").unwrap().available(), 2);
+    shelves.lock().unwrap().clear();
+    assert_clean(&copy);
+}
+
+#[test]
+fn what_is_refused() {
+    let scratch = Scratch::new("refused");
+    let (original, copy) = (scratch.file("original"), scratch.file("copy"));
+    let arena = create(&original);
+    let number = arena.root::<Mutex<u64>>("number").unwrap();
+    let shared = arena.root::<RwLock<u64>>("shared").unwrap();
+    let guard = number.lock().unwrap();
+    assert!(matches!(arena.snapshot(&copy), Err(Error::InSection)));
+    drop(guard);
+    let guard = shared.read().unwrap();
+    assert!(matches!(arena.snapshot(&copy), Err(Error::InSection)));
+    drop(guard);
+    let inside = arena.section(|| arena.snapshot(&copy));
+    assert!(matches!(inside, Err(Error::InSection)));
+    assert!(matches!(
+        arena.snapshot(&original),
+        Err(Error::Exists { .. })
+    ));
+    let nowhere = arena.snapshot(scratch.file("no such folder/copy"));
+    assert!(
+        matches!(nowhere, Err(Error::Os { path: Some(_), .. })),
+        "{nowhere:?}"
+    );
+    // SAFETY: nobody but this test uses the file.
+    let reader = unsafe { options().access(Access::ReadOnly).open(&original) }.unwrap();
+    assert!(matches!(reader.snapshot(&copy), Err(Error::ReadOnly)));
+    reader.flush().unwrap();
+    arena.flush().unwrap();
+    assert_eq!(scratch.names(), ["original"]);
+    // A poisoned lock is no reason to have no copy, nor is a lock that is taken away.
+    let panicked = std::panic::catch_unwind(|| {
+        let _guard = number.lock();
+        panic!("on purpose");
+    });
+    assert!(panicked.is_err());
+    let removed = arena.root::<Mutex<Vec<u64>>>("removed").unwrap();
+    removed.lock().unwrap().push(1).unwrap();
+    arena.remove("removed").unwrap();
+    arena.snapshot(&copy).unwrap();
+    assert!(number.is_poisoned() && number.lock().is_err());
+    drop((number, shared, removed, reader, arena));
+    let copy = open(&copy);
+    assert!(copy.find::<Mutex<u64>>("number").unwrap().is_poisoned());
+    assert!(copy.find::<Mutex<Vec<u64>>>("removed").is_err());
+    copy.reap().unwrap();
+    assert_clean(&copy);
+}
+
+#[test]
+fn an_arena_in_ordinary_memory_becomes_a_file() {
+    let scratch = Scratch::new("memory");
+    let copy = scratch.file("copy");
+    let arena = options().in_memory().unwrap();
+    let numbers = arena.root::<Mutex<Vec<u64>>>("numbers").unwrap();
+    numbers.lock().unwrap().try_extend(0..100_000).unwrap();
+    arena.flush().unwrap();
+    arena.snapshot(&copy).unwrap();
+    drop((numbers, arena));
+    let copy = open(&copy);
+    let numbers = copy.find::<Mutex<Vec<u64>>>("numbers").unwrap();
+    assert_eq!(numbers.lock().unwrap().iter().sum::<u64>(), 4_999_950_000);
+    numbers.lock().unwrap().try_extend(0..100_000).unwrap();
+    assert_clean(&copy);
+}
+
+/// No half of a file is left where it does not fit.
+#[test]
+fn a_copy_that_does_not_fit_is_an_error() {
+    let scratch = Scratch::new("full");
+    let arena = create(&scratch.file("original"));
+    let numbers = arena.root::<Mutex<Vec<u64>>>("numbers").unwrap();
+    numbers.lock().unwrap().try_extend(0..100_000).unwrap();
+    let copy = scratch.file("copy");
+    Forked::run(|| {
+        let limit = libc::rlimit {
+            rlim_cur: 300_000,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: changes this child only.
+        unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
+        }
+        let error = arena.snapshot(&copy).unwrap_err();
+        assert!(matches!(error, Error::Os { .. }), "{error}");
+        *numbers.lock().unwrap() = Vec::new();
+        0
+    })
+    .succeed();
+    assert!(numbers.lock().unwrap().is_empty());
+    assert_eq!(scratch.names(), ["original"]);
+}
+
+#[test]
+fn it_waits_for_writers_and_for_readers() {
+    let scratch = Scratch::new("waits");
+    let arena = create(&scratch.file("original"));
+    let numbers = arena.root::<Mutex<[u64; 2]>>("numbers").unwrap();
+    let shared = arena
+        .root::<RwLock<Vec<Mutex<[u64; 2]>>>>("shared")
+        .unwrap();
+    shared.write().unwrap().push(Mutex::new([0; 2])).unwrap();
+    let waits_for = |name: &str, hold: &(dyn Fn(&dyn Fn()) + Sync)| {
+        let (stage, copy) = (AtomicU32::new(0), scratch.file(name));
+        thread::scope(|scope| {
+            let holder = scope.spawn(|| {
+                hold(&|| {
+                    stage.store(1, Release);
+                    thread::sleep(Duration::from_millis(50));
+                    assert_eq!(stage.load(Acquire), 1, "it did not wait");
+                });
+            });
+            until("the lock is held", || stage.load(Acquire) == 1);
+            arena.snapshot(&copy).unwrap();
+            stage.store(2, Release);
+            // Only then it has left the arena.
+            holder.join().unwrap();
+        });
+    };
+    waits_for("writer", &|wait| {
+        let mut numbers = numbers.lock().unwrap();
+        numbers[0] += 1;
+        wait();
+        numbers[1] += 1;
+    });
+    // What a reader's lock leads to may be locked, and changed.
+    waits_for("reader", &|wait| {
+        let shared = shared.read().unwrap();
+        let mut inner = shared[0].lock().unwrap();
+        inner[0] += 1;
+        wait();
+        inner[1] += 1;
+    });
+    drop((numbers, shared, arena));
+    let copy = open(&scratch.file("writer"));
+    assert_eq!(
+        *copy
+            .find::<Mutex<[u64; 2]>>("numbers")
+            .unwrap()
+            .lock()
+            .unwrap(),
+        [1; 2]
+    );
+    drop(copy);
+    let copy = open(&scratch.file("reader"));
+    let shared = copy.find::<RwLock<Vec<Mutex<[u64; 2]>>>>("shared").unwrap();
+    assert_eq!(*shared.read().unwrap()[0].lock().unwrap(), [1; 2]);
+    assert_clean(&copy);
+}
+
+const ACCOUNTS: u64 = 50;
+const EACH: u64 = 5000;
+type Accounts = Mutex<HashMap<u64, Vec<u64>>>;
+
+/// Two banks; each account is a list, whose length is the balance.
+struct Banks {
+    arena: Arena,
+    banks: [Root<Accounts>; 2],
+}
+
+impl Banks {
+    fn of(arena: Arena) -> Banks {
+        let banks = ["north", "south"].map(|name| arena.root::<Accounts>(name).unwrap());
+        Banks { arena, banks }
+    }
+
+    /// One bank's table lies far from the other's: it takes time to copy what is between them.
+    fn fill(&self) {
+        for bank in &self.banks {
+            let mut bank = bank.lock().unwrap();
+            bank.reserve(10_000).unwrap();
+            for account in 0..ACCOUNTS {
+                let units = bank.entry(account).or_default().unwrap();
+                units.resize((EACH / ACCOUNTS) as usize, account).unwrap();
+            }
+            drop(bank);
+            let between = self.arena.root::<Mutex<Vec<u64>>>("between").unwrap();
+            between.lock().unwrap().resize(2 << 20, 7).unwrap();
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let of = |bank: &Root<Accounts>| bank.lock().unwrap().values().map(Vec::len).sum::<usize>();
+        self.banks.iter().map(|bank| of(bank) as u64).sum()
+    }
+
+    /// Moves a unit; locks now in one order, now in the other.
+    fn transfer(&self, random: &mut Random) -> Result {
+        let from = random.below(2) as usize;
+        let (source, target) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
+        self.arena.section(|| {
+            let mut giver = self.banks[from].lock()?;
+            let mut taker = self.banks[1 - from].lock()?;
+            if let Some(unit) = giver
+                .get_mut(&source)
+                .and_then(|units| units.pop().map(|u| *u))
+            {
+                taker.get_mut(&target).ok_or("no account")?.push(unit)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What goes on beside: roots and blocks come and go.
+    fn stir(&self, random: &mut Random) -> Result {
+        let name = format!("root {}", random.below(4));
+        match random.below(8) {
+            0 => drop(self.arena.root::<Mutex<Vec<u64>>>(&name)?.lock()?.push(1)?),
+            1 => match self.arena.remove(&name) {
+                Ok(()) | Err(Error::UnknownRoot { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            2 => {
+                let layout = Layout::from_size_align(100, 8).unwrap();
+                let block = self.arena.alloc(layout)?.into_raw()?;
+                // SAFETY: nobody else knows of it.
+                unsafe { self.arena.dealloc(block)? };
+            }
+            3 => drop(self.arena.trim()?),
+            _ => self.transfer(random)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on until it is killed.
+    fn work(&self, seed: u64) -> i32 {
+        let mut random = Random(seed);
+        loop {
+            match self.stir(&mut random) {
+                Ok(()) | Err(Error::Deadlock { .. }) => {}
+                Err(error) => {
+                    eprintln!("{error}");
+                    return 1;
+                }
+            }
+        }
+    }
+}
+
+/// Nothing of a copy is half done. (Raw blocks that came and went meanwhile may be unowned in it.)
+fn assert_whole(copy: &Path) {
+    let banks = Banks::of(open(copy));
+    let report = banks.arena.check();
+    assert!(report.is_ok(), "{report}");
+    assert_eq!(banks.total(), 2 * EACH);
+    let mut random = Random(1);
+    for _ in 0..100 {
+        banks.stir(&mut random).unwrap();
+    }
+    assert_eq!(banks.total(), 2 * EACH);
+}
+
+/// Processes that use an arena, which this one does not map: it looks at the copies.
+fn crowd(scratch: &Scratch, workers: u64) -> std::vec::Vec<Forked> {
+    let original = scratch.file("original");
+    Forked::run(|| {
+        Banks::of(create(&original)).fill();
+        0
+    })
+    .succeed();
+    let work = |seed| Forked::run(|| Banks::of(open(&original)).work(seed));
+    (0..workers).map(work).collect()
+}
+
+#[test]
+fn copies_of_an_arena_that_is_in_use_are_whole() {
+    let scratch = Scratch::new("used");
+    let mut workers = crowd(&scratch, 3);
+    let original = scratch.file("original");
+    for round in 0..15 {
+        let copy = scratch.file(&format!("copy {round}"));
+        Forked::run(|| {
+            let arena = open(&original);
+            arena.snapshot(&copy).unwrap();
+            0
+        })
+        .succeed();
+        assert_whole(&copy);
+        fs::remove_file(copy).unwrap();
+    }
+    assert!(
+        workers.iter_mut().all(|worker| !worker.ended()),
+        "a worker ended"
+    );
+    drop(workers);
+    let banks = Banks::of(open(&original));
+    assert_eq!(banks.total(), 2 * EACH);
+    banks.arena.reap().unwrap();
+    assert!(banks.arena.check().is_ok());
+}
+
+#[test]
+fn a_kill_leaves_a_whole_copy_or_none_and_nobody_waiting() {
+    let scratch = Scratch::new("killed");
+    let mut workers = crowd(&scratch, 2);
+    let original = scratch.file("original");
+    let (mut random, mut whole) = (Random(5), 0);
+    for round in 0..60u64 {
+        let copy = scratch.file("copy");
+        let mut copier = Forked::run(|| {
+            open(&original).snapshot(&copy).unwrap();
+            0
+        });
+        thread::sleep(Duration::from_micros(random.below(1 + round * 500)));
+        copier.kill();
+        if copy.exists() {
+            whole += 1;
+            assert_whole(&copy);
+            fs::remove_file(copy).unwrap();
+        }
+        assert_eq!(scratch.names(), ["original"]);
+    }
+    println!("{whole} of 60 copies were made");
+    assert!(
+        workers.iter_mut().all(|worker| !worker.ended()),
+        "a worker ended"
+    );
+    // Nobody waits for a dead copier.
+    Forked::run(|| {
+        let banks = Banks::of(open(&original));
+        let mut random = Random(9);
+        (0..200).for_each(|_| drop(banks.transfer(&mut random)));
+        0
+    })
+    .succeed();
+    drop(workers);
+    let banks = Banks::of(open(&original));
+    assert_eq!(banks.total(), 2 * EACH);
+    assert!(banks.arena.check().is_ok());
+}
