@@ -91,17 +91,19 @@ pub(super) fn snapshot(arena: &Arena, path: &Path) -> Result {
     }
 }
 
-/// Who may use the copy: those who may use the arena.
+/// Who may use the copy: those who may use the arena's file. One without a name is reached by who was given it,
+/// whatever its mode.
 fn mode(arena: &Arena) -> Result<u32> {
-    match &arena.mapping().backing {
-        Backing::File { file, .. } => {
-            let metadata = file.metadata();
-            let metadata =
-                metadata.map_err(|source| Error::os("look at the arena's file", source))?;
-            Ok(metadata.mode() & 0o666)
-        }
-        Backing::Memory => Ok(0o600),
-    }
+    const PRIVATE: u32 = 0o600;
+    let Backing::File { file, .. } = &arena.mapping().backing else {
+        return Ok(PRIVATE);
+    };
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|source| Error::os("look at the arena's file", source))?;
+    Ok(match metadata.nlink() {
+        0 => PRIVATE,
+        _ => metadata.mode() & 0o666,
+    })
 }
 
 /// A root that stays as long as this does, of whatever type.
