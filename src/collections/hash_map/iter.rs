@@ -48,7 +48,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let storage = self.storage?;
-        let bucket = self.buckets.next(storage.table)?;
+        let bucket = self.buckets.next(storage)?;
         // SAFETY: a full bucket of a map that is borrowed for `'a`.
         let Pair { key, value } = unsafe { &*storage.pair(bucket) };
         Some((key, value))
@@ -64,7 +64,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
             return init;
         };
         let mut folded = init;
-        while let Some((group, buckets)) = self.buckets.next_group(storage.table) {
+        while let Some((group, buckets)) = self.buckets.next_group(storage) {
             let pairs = storage.pair(group);
             for bucket in buckets {
                 // SAFETY: a full bucket of a map that is borrowed for `'a`.
@@ -114,7 +114,7 @@ impl<'a, K: Share, V: Share> Iterator for IterMut<'a, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         let storage = self.storage?;
         let mut buckets = self.buckets.clone();
-        let bucket = buckets.next(storage.table)?;
+        let bucket = buckets.next(storage)?;
         // SAFETY: the map is borrowed mutably for `'a`; only its header is used here, which no
         // reference that was handed out covers.
         or_panic(unsafe { (*self.map).record_only_value(bucket) });
@@ -161,7 +161,7 @@ impl<'a, K: Share, V: Share> Iterator for Drain<'a, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         let storage = self.storage?;
         let mut buckets = self.buckets.clone();
-        let bucket = buckets.next(storage.table)?;
+        let bucket = buckets.next(storage)?;
         // SAFETY: as in `IterMut`: only the header is used.
         let writer = or_panic(unsafe { (*self.map).record_removal(storage, bucket) });
         self.buckets = buckets;
@@ -180,7 +180,7 @@ impl<K: Share, V: Share> Drop for Drain<'_, K, V> {
         let Some(storage) = self.storage else {
             return;
         };
-        while let Some(bucket) = self.buckets.next(storage.table) {
+        while let Some(bucket) = self.buckets.next(storage) {
             // SAFETY: as in `next`.
             unsafe {
                 let Ok(writer) = (*self.map).record_removal(storage, bucket) else {

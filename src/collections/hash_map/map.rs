@@ -208,7 +208,7 @@ impl<K: Share, V: Share> HashMap<K, V> {
         let (Some(storage), mut buckets) = self.full_buckets() else {
             return;
         };
-        while let Some(bucket) = buckets.next(storage.table) {
+        while let Some(bucket) = buckets.next(storage) {
             let pair = storage.pair(bucket);
             or_panic(self.record_value(bucket));
             // SAFETY: a full bucket of a map that is borrowed mutably, whose value is recorded.
