@@ -676,3 +676,30 @@ fn keys_of_bytes_are_taken_and_found_in_each_form() {
     assert_eq!(map.get(&[8u8; 99]), None);
     assert_eq!(map.len(), 4);
 }
+
+#[test]
+fn plain_keys_are_taken_by_reference_too() {
+    let world = World::<Numbers>::new();
+    let mut map = world.root.lock().unwrap();
+    let seven = 7;
+    for key in [&seven, &seven] {
+        map.insert(key, 70).unwrap();
+    }
+    let more = StdMap::from([(8, 80), (9, 90)]);
+    map.try_extend(&more).unwrap();
+    *map.entry(&7).or_insert(0).unwrap() += 1;
+    assert_eq!((map[&7], map[&8], map[&9], map.len()), (71, 80, 90, 3));
+}
+
+#[test]
+fn what_is_removed_equals_what_its_value_does() {
+    let world = World::<HashMap<u64, Vec<String>>>::new();
+    let mut map = world.root.lock().unwrap();
+    map.insert(1, ["one", "two"]).unwrap();
+    assert!(map.get_mut(&1).unwrap().remove(0) == "one");
+    let removed = map.remove(&1).unwrap();
+    assert!(removed == ["two"] && removed != ["one"]);
+    drop(removed);
+    let mut numbers = HashMap::<u64, u64>::new();
+    assert!(numbers.remove(&1).is_none());
+}

@@ -562,3 +562,25 @@ fn what_a_section_reads_is_not_freed() {
     let report = arena.check();
     assert!(report.is_clean(), "{report}");
 }
+
+#[test]
+fn a_value_without_a_default_is_made_once() {
+    let arena = Arena::in_memory().unwrap();
+    let make = |number: u8| move || Mutex::new([number; 4096]);
+    let table = arena.root_or_init("table", make(7)).unwrap();
+    table.lock().unwrap()[1] = 1;
+    let again = arena.root_or_init::<Mutex<[u8; 4096]>>("table", || panic!("it is there"));
+    assert_eq!(again.unwrap().lock().unwrap()[..3], [7, 1, 7]);
+    let other = arena.root_or_init("table", || Mutex::new(0u64)).map(drop);
+    assert!(matches!(other, Err(sharena::Error::TypeMismatch { .. })));
+    let guard = table.lock().unwrap();
+    let inside = arena.root_or_init("other", make(8)).map(drop);
+    assert!(matches!(inside, Err(sharena::Error::InSection)));
+    drop(guard);
+    let panicked = std::panic::catch_unwind(|| {
+        let _ = arena.root_or_init::<Mutex<u64>>("third", || panic!("on purpose"));
+    });
+    assert!(panicked.is_err());
+    assert!(arena.find::<Mutex<u64>>("third").is_err());
+    assert!(arena.check().is_clean());
+}

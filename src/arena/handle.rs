@@ -292,7 +292,35 @@ impl Arena {
         name: &str,
         fill: impl FnOnce(&mut T) -> Result,
     ) -> Result<Root<T>> {
-        directory::find_or_create(self, name, fill)
+        directory::find_or_create(self, name, T::default, fill)
+    }
+
+    /// The root of that name; if there is none, it is created with the value that `make` gives. For types
+    /// without a default, such as long arrays. Killed in the middle, there is no such root.
+    ///
+    /// The value is made outside the arena, so that it owns nothing yet; [`root_with`](Arena::root_with)
+    /// fills one that can own memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`root`](Arena::root).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sharena::{Arena, sync::Mutex};
+    ///
+    /// let arena = Arena::in_memory()?;
+    /// let table = arena.root_or_init("table", || Mutex::new([7u8; 4096]))?;
+    /// assert_eq!(table.lock()?[4095], 7);
+    /// # Ok::<(), sharena::Error>(())
+    /// ```
+    pub fn root_or_init<T: Share + Sync>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> T,
+    ) -> Result<Root<T>> {
+        directory::find_or_create(self, name, make, |_| Ok(()))
     }
 
     /// The root of that name, which must exist.

@@ -78,6 +78,14 @@ impl<K: Share + Hash + Eq> Key<K> for K {
     }
 }
 
+impl<K: Share + Hash + Eq + Copy> Key<K> for &K {
+    type Form = K;
+
+    fn form(&self) -> &K {
+        self
+    }
+}
+
 /// What a stored key can be looked up by: by what it can be [borrowed](Borrow) as, and by what `std`
 /// has of that, such as a [`std::string::String`] for a `String`.
 ///

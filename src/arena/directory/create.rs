@@ -19,14 +19,15 @@ use std::{
 };
 
 /// Builds the value, then links it, unless somebody else was faster. One section.
-pub(super) fn create<T: Share + Sync + Default>(
+pub(super) fn create<T: Share + Sync>(
     arena: &Arena,
     ctx: NonNull<Ctx>,
     name: &str,
+    make: impl FnOnce() -> T,
     fill: impl FnOnce(&mut T) -> Result,
 ) -> Result<Root<T>> {
     let writer = Writer::of(ctx);
-    let value = New::<T>::build(writer, fill)?;
+    let value = New::<T>::build(writer, make, fill)?;
     // SAFETY: C1; `fill`, which may use the context too, has returned.
     let own = unsafe { ctx.as_ref() };
     let lock = lock(own)?;
@@ -52,17 +53,21 @@ struct New<T: Share> {
     value: NonNull<T>,
 }
 
-impl<T: Share + Default> New<T> {
-    fn build(writer: Writer, fill: impl FnOnce(&mut T) -> Result) -> Result<Self> {
+impl<T: Share> New<T> {
+    fn build(
+        writer: Writer,
+        make: impl FnOnce() -> T,
+        fill: impl FnOnce(&mut T) -> Result,
+    ) -> Result<Self> {
         // May panic, so it comes first.
-        let default = T::default();
+        let made = make();
         let block = writer.alloc(Layout::new::<T>())?;
         let place = writer
             .base()
             .wrapping_add(block.offset as usize)
             .cast::<T>();
         // SAFETY: a block of the right size and alignment, allocated just now.
-        unsafe { place.write(default) };
+        unsafe { place.write(made) };
         let mut new = New {
             writer,
             offset: block.offset,
@@ -73,9 +78,7 @@ impl<T: Share + Default> New<T> {
         fill(unsafe { new.value.as_mut() })?;
         Ok(new)
     }
-}
 
-impl<T: Share> New<T> {
     fn keep(self) -> NonNull<T> {
         let value = self.value;
         std::mem::forget(self);
@@ -176,7 +179,7 @@ mod tests {
             // SAFETY: C1.
             let own = unsafe { ctx.as_ref() };
             let writer = Writer::of(ctx);
-            let value = New::<Mutex<u64>>::build(writer, |_| Ok(()))?;
+            let value = New::<Mutex<u64>>::build(writer, Mutex::default, |_| Ok(()))?;
             let held = lock(own)?;
             let process = process::entry(mapping, |_| Ok(()))?;
             link(

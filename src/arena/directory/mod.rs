@@ -173,9 +173,10 @@ fn find_unlocked<T: Share + Sync>(arena: &Arena, name: &str) -> Result<Root<T>> 
     Ok(Root::uncounted(arena, value.cast()))
 }
 
-pub(super) fn find_or_create<T: Share + Sync + Default>(
+pub(super) fn find_or_create<T: Share + Sync>(
     arena: &Arena,
     name: &str,
+    make: impl FnOnce() -> T,
     fill: impl FnOnce(&mut T) -> Result,
 ) -> Result<Root<T>> {
     match find(arena, name) {
@@ -187,7 +188,7 @@ pub(super) fn find_or_create<T: Share + Sync + Default>(
     if unsafe { ctx.as_ref() }.in_section() {
         return Err(Error::InSection);
     }
-    in_any_section(ctx, || create(arena, ctx, name, fill))
+    in_any_section(ctx, || create(arena, ctx, name, make, fill))
 }
 
 pub(super) fn remove(arena: &Arena, name: &str) -> Result {

@@ -191,8 +191,8 @@ impl<K, V: fmt::Display> fmt::Display for Removed<'_, K, V> {
     }
 }
 
-impl<K, V: PartialEq> PartialEq<V> for Removed<'_, K, V> {
-    fn eq(&self, other: &V) -> bool {
+impl<K, V: PartialEq<U>, U: ?Sized> PartialEq<U> for Removed<'_, K, V> {
+    fn eq(&self, other: &U) -> bool {
         **self == *other
     }
 }

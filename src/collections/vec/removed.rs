@@ -227,8 +227,8 @@ impl<T: Share + fmt::Display> fmt::Display for Removed<'_, T> {
     }
 }
 
-impl<T: Share + PartialEq> PartialEq<T> for Removed<'_, T> {
-    fn eq(&self, other: &T) -> bool {
+impl<T: Share + PartialEq<U>, U: ?Sized> PartialEq<U> for Removed<'_, T> {
+    fn eq(&self, other: &U) -> bool {
         **self == *other
     }
 }
