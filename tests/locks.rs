@@ -220,6 +220,15 @@ fn a_lock_that_is_taken_in_a_panic_is_not_poisoned() {
         })
         .unwrap();
     assert_eq!(*number.lock().unwrap(), 3);
+    // One that the scope has still is no other when it is taken again.
+    arena
+        .section(|| {
+            drop(number.lock()?);
+            panic_with(&|| {});
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(*number.lock().unwrap(), 4);
     assert_eq!(*elsewhere.lock().unwrap(), 1);
     // The next one is poisoned again by a panic of its own.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

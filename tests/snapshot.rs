@@ -10,12 +10,11 @@ use sharena::{
     sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
-    alloc::Layout,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, AtomicU64, Ordering::*},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A folder that goes with the test.
@@ -296,16 +295,27 @@ const ACCOUNTS: u64 = 50;
 const EACH: u64 = 5000;
 type Accounts = Mutex<HashMap<u64, Vec<u64>>>;
 
-/// Two banks; each account is a list, whose length is the balance.
+/// Two banks; each account is a list, whose length is the balance. And a semaphore beside them.
 struct Banks {
     arena: Arena,
     banks: [Root<Accounts>; 2],
+    permits: Root<Semaphore>,
 }
+
+const PERMITS: u32 = 3;
+/// More than a log has room for in its slot.
+const MANY: u64 = 700;
+type Numbers = Vec<Mutex<u64>>;
 
 impl Banks {
     fn of(arena: Arena) -> Banks {
         let banks = ["north", "south"].map(|name| arena.root::<Accounts>(name).unwrap());
-        Banks { arena, banks }
+        let permits = arena.root_or_init("permits", || Semaphore::new(PERMITS));
+        Banks {
+            banks,
+            permits: permits.unwrap(),
+            arena,
+        }
     }
 
     /// One bank's table lies far from the other's: it takes time to copy what is between them.
@@ -319,7 +329,7 @@ impl Banks {
             }
             drop(bank);
             let between = self.arena.root::<Mutex<Vec<u64>>>("between").unwrap();
-            between.lock().unwrap().resize(2 << 20, 7).unwrap();
+            between.lock().unwrap().resize(1 << 20, 7).unwrap();
         }
     }
 
@@ -328,42 +338,64 @@ impl Banks {
         self.banks.iter().map(|bank| of(bank) as u64).sum()
     }
 
-    /// Moves a unit; locks now in one order, now in the other.
+    /// Moves a unit. The locks are taken in one order: so nobody waits in a circle.
     fn transfer(&self, random: &mut Random) -> Result {
-        let from = random.below(2) as usize;
+        let to_south = random.below(2) == 0;
         let (source, target) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
         self.arena.section(|| {
-            let mut giver = self.banks[from].lock()?;
-            let mut taker = self.banks[1 - from].lock()?;
-            if let Some(unit) = giver
+            let (mut giver, mut taker) = (self.banks[0].lock()?, self.banks[1].lock()?);
+            if !to_south {
+                std::mem::swap(&mut giver, &mut taker);
+            }
+            let unit = giver
                 .get_mut(&source)
-                .and_then(|units| units.pop().map(|u| *u))
-            {
+                .and_then(|units| units.pop().map(|unit| *unit));
+            if let Some(unit) = unit {
                 taker.get_mut(&target).ok_or("no account")?.push(unit)?;
             }
             Ok(())
         })
     }
 
-    /// What goes on beside: roots and blocks come and go.
-    fn stir(&self, random: &mut Random) -> Result {
-        let name = format!("root {}", random.below(4));
-        match random.below(8) {
-            0 => drop(self.arena.root::<Mutex<Vec<u64>>>(&name)?.lock()?.push(1)?),
-            1 => match self.arena.remove(&name) {
-                Ok(()) | Err(Error::UnknownRoot { .. }) => {}
-                Err(error) => return Err(error),
-            },
-            2 => {
-                let layout = Layout::from_size_align(100, 8).unwrap();
-                let block = self.arena.alloc(layout)?.into_raw()?;
-                // SAFETY: nobody else knows of it.
-                unsafe { self.arena.dealloc(block)? };
-            }
-            3 => drop(self.arena.trim()?),
-            _ => self.transfer(random)?,
+    /// Lists come and go: what is dropped is freed behind the lock's release.
+    fn churn(&self, random: &mut Random) -> Result {
+        let bank = &self.banks[random.below(2) as usize];
+        let mut bank = bank.lock()?;
+        let key = 1000 + random.below(50);
+        if bank.remove(&key).is_none() {
+            bank.insert(key, Vec::new())?;
         }
         Ok(())
+    }
+
+    /// A root that takes a long section to make; or it goes again.
+    fn make_a_root(&self, random: &mut Random) -> Result {
+        let name = format!("numbers {}", random.below(4));
+        match self.arena.remove(&name) {
+            Err(Error::UnknownRoot { .. }) => {}
+            done => return done,
+        }
+        let made = self.arena.root_with(&name, |numbers: &mut Numbers| {
+            for _ in 0..MANY {
+                numbers.push(Mutex::new(0))?;
+            }
+            for number in numbers.iter_mut() {
+                *number.get_mut()? = 1;
+            }
+            Ok(())
+        });
+        made.map(drop)
+    }
+
+    /// What goes on.
+    fn stir(&self, random: &mut Random) -> Result {
+        match random.below(16) {
+            0 => self.make_a_root(random),
+            1 => self.arena.trim().map(drop),
+            2..5 => self.churn(random),
+            5..9 => self.permits.acquire().map(drop),
+            _ => self.transfer(random),
+        }
     }
 
     /// Goes on until it is killed.
@@ -371,7 +403,7 @@ impl Banks {
         let mut random = Random(seed);
         loop {
             match self.stir(&mut random) {
-                Ok(()) | Err(Error::Deadlock { .. }) => {}
+                Ok(()) | Err(Error::Full { .. }) => {}
                 Err(error) => {
                     eprintln!("{error}");
                     return 1;
@@ -381,17 +413,31 @@ impl Banks {
     }
 }
 
-/// Nothing of a copy is half done. (Raw blocks that came and went meanwhile may be unowned in it.)
+/// Nothing of a copy is half done, and nothing lost.
 fn assert_whole(copy: &Path) {
     let banks = Banks::of(open(copy));
+    banks.arena.reap().unwrap();
     let report = banks.arena.check();
-    assert!(report.is_ok(), "{report}");
+    assert!(report.is_clean(), "{report}");
+    let lists = |bank: &Root<Accounts>| {
+        let mut bank = bank.lock().unwrap();
+        bank.retain(|&account, _| account < ACCOUNTS);
+    };
+    banks.banks.iter().for_each(lists);
     assert_eq!(banks.total(), 2 * EACH);
+    assert_eq!(banks.permits.available(), PERMITS);
+    for root in banks.arena.roots().unwrap() {
+        if root.name.starts_with("numbers") {
+            let numbers = banks.arena.find::<Numbers>(&root.name).unwrap();
+            let sum: u64 = numbers.iter().map(|number| *number.lock().unwrap()).sum();
+            assert_eq!((numbers.len() as u64, sum), (MANY, MANY));
+        }
+    }
     let mut random = Random(1);
     for _ in 0..100 {
         banks.stir(&mut random).unwrap();
     }
-    assert_eq!(banks.total(), 2 * EACH);
+    assert_eq!(banks.permits.available(), PERMITS);
 }
 
 /// Processes that use an arena, which this one does not map: it looks at the copies.
@@ -428,9 +474,8 @@ fn copies_of_an_arena_that_is_in_use_are_whole() {
     );
     drop(workers);
     let banks = Banks::of(open(&original));
-    assert_eq!(banks.total(), 2 * EACH);
     banks.arena.reap().unwrap();
-    assert!(banks.arena.check().is_ok());
+    assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
 }
 
 #[test]
@@ -438,23 +483,36 @@ fn a_kill_leaves_a_whole_copy_or_none_and_nobody_waiting() {
     let scratch = Scratch::new("killed");
     let mut workers = crowd(&scratch, 2);
     let original = scratch.file("original");
-    let (mut random, mut whole) = (Random(5), 0);
-    for round in 0..60u64 {
-        let copy = scratch.file("copy");
-        let mut copier = Forked::run(|| {
+    let copy = scratch.file("copy");
+    let copier = || {
+        Forked::run(|| {
             open(&original).snapshot(&copy).unwrap();
             0
-        });
-        thread::sleep(Duration::from_micros(random.below(1 + round * 500)));
+        })
+    };
+    let began = Instant::now();
+    copier().succeed();
+    let longest = 3 * began.elapsed().as_micros() as u64;
+    fs::remove_file(&copy).unwrap();
+    let (mut random, mut whole, mut none) = (Random(5), 0, 0);
+    // Until enough of both was seen.
+    while whole < 5 || none < 20 {
+        let mut copier = copier();
+        thread::sleep(Duration::from_micros(random.below(longest)));
         copier.kill();
         if copy.exists() {
             whole += 1;
             assert_whole(&copy);
-            fs::remove_file(copy).unwrap();
+            fs::remove_file(&copy).unwrap();
+        } else {
+            none += 1;
         }
         assert_eq!(scratch.names(), ["original"]);
+        assert!(
+            whole + none < 2000,
+            "{whole} copies were made, {none} were not"
+        );
     }
-    println!("{whole} of 60 copies were made");
     assert!(
         workers.iter_mut().all(|worker| !worker.ended()),
         "a worker ended"
@@ -469,6 +527,6 @@ fn a_kill_leaves_a_whole_copy_or_none_and_nobody_waiting() {
     .succeed();
     drop(workers);
     let banks = Banks::of(open(&original));
-    assert_eq!(banks.total(), 2 * EACH);
-    assert!(banks.arena.check().is_ok());
+    banks.arena.reap().unwrap();
+    assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
 }

@@ -5,38 +5,59 @@
 //! 1. A file without a name is made where the copy is to be.
 //! 2. In one section, each lock is taken that can be reached without another one: what lies behind it
 //!    can be changed by nobody else then, as nobody has a guard of it. Locks inside need not be taken.
-//!    Handles keep the roots, also removed ones that others still use.
-//! 3. With the directory's lock, which waits for no other one from here on, it is made sure that there is
-//!    no other root. Then the bytes are copied: blocks before the bitmaps that tell of them, these before
-//!    the slots. A section without a lock (a root that is being made, a raw block) is in the copy as a
-//!    kill leaves it, or its block is unowned there.
-//! 4. The locks are released; the copy is written to its storage, and only then gets its name.
+//!    Each is waited for a limited time; then all are released, and taken anew: so nobody waits for ever, and
+//!    nobody else's waiting becomes a circle by this. Handles keep the roots, also removed ones that others
+//!    still use.
+//! 3. What tells what there is, is read at *one moment*: the header, the slots, states and bitmaps of
+//!    slabs, the entries of roots, and the semaphores, whose permits lie in slots. That is while this
+//!    thread has the directory's lock and those of the semaphores, for which it waits without any of the others
+//!    waiting for it, and at which no other thread has something in its log: frees of sections that
+//!    ended are done then, and no root is being made. It is looked before and behind, and done again if
+//!    something has changed. (Where it changes all the time, it is taken as it is in the end, and
+//!    what others had in their logs is forgotten in the copy: blocks of theirs may be unowned there.)
+//! 4. With the locks of step 2 only, the blocks are copied. What others allocate, free or make meanwhile is
+//!    free in the copy, or as it was.
+//! 5. The locks are released; the copy is written to its storage, and only then gets its name.
 //!
-//! A kill before leaves the unnamed file, which goes with the process; the locks are those of a
-//! dead thread's section, which changed nothing. In the copy this section is one of another life: who
-//! opens it lets go of its locks, as in any other copied file.
+//! A kill leaves the unnamed file, which goes with the process; the locks are those of a
+//! dead thread's section, which changed nothing. In the copy all threads are of another life: who
+//! opens it lets go of their locks and gives their permits back, as in any other copied file.
 
 use super::{Arena, directory, root::Root};
 use crate::{
     error::{Error, Result},
-    layout::FROZEN_TAG,
+    journal,
+    layout::{Doubt, FROZEN_TAG, Header, Slot},
     mapping::{Access, Backing, Mapping},
     mutant::{self, Mutant},
-    os, section,
+    os,
+    section::{self, Ctx},
     share::Schema,
-    sync::RwLock,
-    walk::{Plan, Purpose, Visitor, Walk},
+    sync::{RwLock, Semaphore, hold_semaphore},
+    walk::{Plan, ProblemKind, Purpose, Visitor, Walk},
 };
 use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
     fs::File,
     io,
+    mem::offset_of,
+    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
+    ptr::NonNull,
+    sync::atomic::Ordering::*,
     time::Duration,
 };
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 1 << 20;
+/// Pages that are zero are left out of the copy.
+const PAGE: usize = 4096;
+/// How long a lock is waited for at first, and in the end.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How often one moment is looked for at which nothing changes.
+const LOOKS: u32 = 200;
 
 pub(super) fn flush(arena: &Arena) -> Result {
     match &arena.mapping().backing {
@@ -70,25 +91,37 @@ pub(super) fn snapshot(arena: &Arena, path: &Path) -> Result {
         _ => Path::new("."),
     };
     let unnamed = os::file::create_unnamed(directory, mode(arena)?).map_err(failed)?;
+    let mut patience = PATIENCE.0;
     loop {
         let to = unnamed.file();
         to.set_len(0).map_err(failed)?;
-        let done = arena
-            .section(|| while_nobody_writes(arena, || copy(arena.mapping(), to).map_err(failed)));
+        let done = arena.section(|| {
+            let (_roots, moment) = Locked::new(arena, ctx, patience).moment()?;
+            moment.copy(arena.mapping(), to).map_err(failed)
+        });
         match done {
-            // Others wait for each other's locks in the opposite order: they go first.
-            Err(Error::Deadlock { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            Err(Error::TimedOut) => {
+                // Others have their turn.
+                std::thread::sleep(patience);
+                patience = (patience * 2).min(PATIENCE.1);
+            }
             done => break done?,
         }
     }
+    // Roots of which this thread had the last handles could not go in its section.
+    let _ = directory::sweep(arena);
     unnamed.file().sync_all().map_err(failed)?;
     match os::file::publish(unnamed, path) {
-        Ok(_) => Ok(()),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::Exists { path: path.into() })
+            return Err(Error::Exists { path: path.into() });
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => return Err(failed(error)),
     }
+    // Its name, too, is to outlive the machine's next failure.
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)
 }
 
 /// Who may use the copy: those who may use the arena's file. One without a name is reached by who was given it,
@@ -108,109 +141,300 @@ fn mode(arena: &Arena) -> Result<u32> {
 
 /// A root that stays as long as this does, of whatever type.
 pub(super) struct Kept {
-    /// The offset of its entry.
-    pub(super) entry: u64,
+    /// Where its entry lies.
+    pub(super) entry: Range<u64>,
     pub(super) value: u64,
     pub(super) schema: Schema,
     pub(super) _root: Root<()>,
 }
 
-/// Takes every lock that can be reached without another one, and calls `f`. In a section.
-fn while_nobody_writes(arena: &Arena, f: impl Fn() -> Result) -> Result {
-    let mut roots = Vec::new();
-    loop {
-        let known = roots.len();
-        if directory::with_all(arena, &mut roots, &f)? {
-            return Ok(());
+/// The locks that are taken, and the roots that they lie in. In a section.
+struct Locked<'a> {
+    arena: &'a Arena,
+    ctx: NonNull<Ctx>,
+    /// How long each lock is waited for.
+    patience: Duration,
+    roots: Vec<Kept>,
+    locks: HashSet<u64>,
+    /// In one order, since each is taken while others are held.
+    semaphores: BTreeSet<u64>,
+}
+
+impl<'a> Locked<'a> {
+    fn new(arena: &'a Arena, ctx: NonNull<Ctx>, patience: Duration) -> Self {
+        Locked {
+            arena,
+            ctx,
+            patience,
+            roots: Vec::new(),
+            locks: HashSet::new(),
+            semaphores: BTreeSet::new(),
         }
-        for root in &roots[known..] {
-            for at in outer_locks(arena.mapping(), root) {
-                if !mutant::is(Mutant::SnapshotUnlocked) {
-                    exclude(arena.mapping(), at)?;
+    }
+
+    /// Takes all locks, and reads what is to be read at one moment. The roots are kept for as long as the
+    /// blocks are needed.
+    fn moment(mut self) -> Result<(Vec<Kept>, Moment)> {
+        let mut looks = 0;
+        loop {
+            let known = self.roots.len();
+            let (ctx, semaphores, last) = (self.ctx, &self.semaphores, looks >= LOOKS);
+            let found = directory::with_all(self.arena, &mut self.roots, |roots| {
+                Moment::read(ctx, roots, semaphores, last)
+            })?;
+            match found {
+                Some(Some(moment)) => return Ok((self.roots, moment)),
+                Some(None) => {
+                    looks += 1;
+                    journal::recover_all(self.arena.mapping())?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                None => {
+                    for root in known..self.roots.len() {
+                        self.take_those_of(root)?;
+                    }
                 }
             }
         }
     }
-}
 
-/// The offsets of the locks in a root that lie in no other one.
-fn outer_locks(mapping: &Mapping, root: &Kept) -> Vec<u64> {
-    struct Outer(Vec<u64>);
-    impl Visitor for Outer {
-        fn mutex(&mut self, at: u64, word: u64) -> bool {
-            // What is frozen is reached without a lock.
-            let frozen = word == FROZEN_TAG;
-            if !frozen {
-                self.0.push(at);
+    /// Takes each lock in a root that lies in no other one.
+    fn take_those_of(&mut self, root: usize) -> Result {
+        loop {
+            let outer = Outer::of(self.arena.mapping(), &self.roots[root])?;
+            self.semaphores.extend(outer.semaphores);
+            let mut any_frozen = false;
+            for at in outer.locks {
+                if self.locks.insert(at) && !mutant::is(Mutant::SnapshotUnlocked) {
+                    any_frozen |= self.exclude(at)?;
+                }
             }
-            frozen
+            if !any_frozen {
+                return Ok(());
+            }
+            // Frozen since: now it is gone into.
         }
     }
-    let mut walk = Walk::new(mapping, Outer(Vec::new()));
-    walk.value(&Plan::new(&root.schema, Purpose::Everything), 0, root.value);
-    walk.visitor.0
+
+    /// Takes a lock of which a root's schema says that it is one, and keeps it to the section's end. Says
+    /// whether it is frozen instead.
+    fn exclude(&self, at: u64) -> Result<bool> {
+        let mapping = self.arena.mapping();
+        let place = mapping.address(at, size_of::<RwLock<()>>());
+        let place = place.ok_or_else(|| Error::damaged("a root's lock leads nowhere"))?;
+        // SAFETY: the root is kept, and what is walked over outside of locks does not change; so a mutex or
+        // a `RwLock` lies there. These are laid out alike, and begin with all but their value (L1),
+        // which is not touched.
+        let lock = unsafe { place.cast::<RwLock<()>>().as_ref() };
+        match lock.try_write_for(self.patience) {
+            // One that is poisoned was taken, too.
+            Ok(_) | Err(Error::Poisoned) => Ok(false),
+            Err(Error::Frozen) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// Takes a lock of which a root's schema says that it is one, and keeps it to the section's end.
-fn exclude(mapping: &Mapping, at: u64) -> Result {
-    let place = mapping.address(at, size_of::<RwLock<()>>());
-    let place = place.ok_or_else(|| Error::damaged("a root's lock leads nowhere"))?;
-    // SAFETY: the root is kept, and what is walked over outside of locks does not change; so a mutex or
-    // a `RwLock` lies there. These are laid out alike, and begin with all but their value (L1), which
-    // is not touched.
-    let lock = unsafe { place.cast::<RwLock<()>>().as_ref() };
-    match lock.write() {
-        // One that is poisoned was taken, too.
-        Ok(_) | Err(Error::Poisoned | Error::Frozen) => Ok(()),
-        Err(error) => Err(error),
+/// What of a root is reached without a lock: locks, by their offsets, and semaphores.
+#[derive(Default)]
+struct Outer {
+    locks: Vec<u64>,
+    semaphores: Vec<u64>,
+    unknown: Option<String>,
+}
+
+impl Outer {
+    fn of(mapping: &Mapping, root: &Kept) -> Result<Outer> {
+        let mut walk = Walk::new(mapping, Outer::default());
+        walk.value(&Plan::new(&root.schema, Purpose::Everything), 0, root.value);
+        match walk.visitor.unknown.take() {
+            Some(what) => Err(Error::damaged(what)),
+            None => Ok(walk.visitor),
+        }
     }
 }
 
-/// Copies what is committed. Others may allocate and grow the arena meanwhile.
-fn copy(mapping: &Mapping, to: &File) -> io::Result<()> {
-    mutant::here("before a snapshot is copied");
-    let mut piece = vec![0; PIECE];
-    let mut copy = |from: u64, to_end: u64| copy_range(mapping, to, from..to_end, &mut piece);
-    let mut done = 0;
-    loop {
-        let committed = mapping.committed();
-        let [front, states, bits, _] = mapping.geometry().parts(committed);
-        copy(mapping.slab_at(done), mapping.slab_at(committed))?;
-        for (at, len) in [bits, states, front] {
-            copy(at, at + len)?;
+impl Visitor for Outer {
+    fn mutex(&mut self, at: u64, word: u64) -> bool {
+        // What is frozen is reached without a lock.
+        let frozen = word == FROZEN_TAG;
+        if !frozen {
+            self.locks.push(at);
         }
-        done = committed;
-        if mapping.committed() == done {
-            break;
+        frozen
+    }
+
+    fn semaphore(&mut self, at: u64) {
+        self.semaphores.push(at);
+    }
+
+    fn wrong(&mut self, kind: ProblemKind, _at: u64, what: fmt::Arguments<'_>) {
+        if kind == ProblemKind::Unsupported {
+            self.unknown = Some(what.to_string());
         }
     }
-    let length = match &mapping.backing {
-        Backing::File { file, .. } => file.metadata()?.len(),
-        Backing::Memory => mapping.slab_at(done),
-    };
-    to.set_len(length.max(mapping.slab_at(done)))
 }
 
-fn copy_range(
-    mapping: &Mapping,
-    to: &File,
-    range: std::ops::Range<u64>,
-    piece: &mut [u8],
-) -> io::Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let len = (range.end - at).min(PIECE as u64) as usize;
-        let piece = &mut piece[..len];
-        read(mapping, at, piece)?;
-        // What was never written, or given back, takes no room in the copy either.
-        for (number, page) in piece.chunks(4096).enumerate() {
-            if page.iter().any(|&byte| byte != 0) {
-                to.write_all_at(page, at + number as u64 * 4096)?;
+/// What tells what there is in an arena, as it was at one moment.
+struct Moment {
+    committed: usize,
+    /// Parts of the arena, by their offsets: states and bitmaps of slabs, and before them all the rest.
+    tables: Vec<(u64, Vec<u8>)>,
+    /// Small parts of blocks that others may change: entries of roots, semaphores.
+    words: Vec<(u64, Vec<u8>)>,
+}
+
+impl Moment {
+    /// Reads it, under the directory's lock. None if something else went on meanwhile, unless this is the
+    /// `last` attempt.
+    fn read(
+        mut ctx: NonNull<Ctx>,
+        roots: &[Kept],
+        semaphores: &BTreeSet<u64>,
+        last: bool,
+    ) -> Result<Option<Moment>> {
+        // SAFETY: C1; a signal handler that comes by finds the context busy.
+        let own = unsafe { ctx.as_mut() };
+        own.enter()?;
+        let moment = Self::read_undisturbed(own, roots, semaphores, last);
+        own.leave();
+        moment
+    }
+
+    fn read_undisturbed(
+        ctx: &Ctx,
+        roots: &[Kept],
+        semaphores: &BTreeSet<u64>,
+        last: bool,
+    ) -> Result<Option<Moment>> {
+        let mapping = ctx.mapping();
+        let others = Others::of(ctx);
+        if !others.are_quiet() && !last {
+            return Ok(None);
+        }
+        let mut held = Vec::new();
+        let mut words = Vec::new();
+        for &at in semaphores {
+            let place = mapping.address(at, size_of::<Semaphore>());
+            let place = place.ok_or_else(|| Error::damaged("a semaphore leads nowhere"))?;
+            // SAFETY: a semaphore by the schema of a root that is kept, outside of locks.
+            held.push(hold_semaphore(unsafe { place.cast().as_ref() }, ctx)?);
+            words.push((at, read_part(mapping, at, size_of::<Semaphore>() as u64)?));
+        }
+        let front_end = mapping.geometry().states_at;
+        let mut front = read_part(mapping, 0, front_end)?;
+        drop(held);
+        let committed = number_in(&front, offset_of!(Header, committed));
+        let committed = (committed as usize).min(mapping.committed());
+        let [_, (states_at, states_len), (bits_at, bits_len), _] =
+            mapping.geometry().parts(committed);
+        let states = read_part(mapping, states_at, states_len)?;
+        let bits = read_part(mapping, bits_at, bits_len)?;
+        for root in roots {
+            let Range { start, end } = root.entry;
+            words.push((start, read_part(mapping, start, end - start)?));
+        }
+        let same = states == read_part(mapping, states_at, states_len)?;
+        let undisturbed = same && others.are_quiet() && others.are_all();
+        if !undisturbed && !last {
+            return Ok(None);
+        }
+        others.forget_journals(&mut front);
+        Ok(Some(Moment {
+            committed,
+            tables: vec![(bits_at, bits), (states_at, states), (0, front)],
+            words,
+        }))
+    }
+
+    /// Copies the blocks, and puts what was read where it belongs.
+    fn copy(&self, mapping: &Mapping, to: &File) -> io::Result<()> {
+        mutant::here("before a snapshot is copied");
+        let mut piece = vec![0; PIECE];
+        let (mut at, end) = (mapping.slab_at(0), mapping.slab_at(self.committed));
+        while at < end {
+            let len = (end - at).min(PIECE as u64) as usize;
+            read(mapping, at, &mut piece[..len])?;
+            write(to, at, &piece[..len])?;
+            at += len as u64;
+        }
+        for (at, bytes) in &self.tables {
+            write(to, *at, bytes)?;
+        }
+        for (at, bytes) in &self.words {
+            to.write_all_at(bytes, *at)?;
+        }
+        let length = match &mapping.backing {
+            Backing::File { file, .. } => file.metadata()?.len().max(end),
+            Backing::Memory => end,
+        };
+        to.set_len(length)
+    }
+}
+
+/// The slots of other threads.
+struct Others<'m> {
+    mapping: &'m Mapping,
+    own: usize,
+    high: usize,
+}
+
+impl<'m> Others<'m> {
+    fn of(ctx: &'m Ctx) -> Self {
+        Others {
+            mapping: ctx.mapping(),
+            own: ctx.index(),
+            high: ctx.mapping().slots_high(),
+        }
+    }
+
+    fn indices(&self) -> impl Iterator<Item = usize> {
+        let own = self.own;
+        (0..self.high).filter(move |&index| index != own)
+    }
+
+    /// Whether nobody has something to undo, or to finish.
+    fn are_quiet(&self) -> bool {
+        self.indices().all(|index| {
+            let slot = self.mapping.slot(index);
+            slot.log.load(Acquire) == 0 && slot.burying.load(Acquire) == 0
+        })
+    }
+
+    /// Whether nobody came who is beyond them.
+    fn are_all(&self) -> bool {
+        self.mapping.slots_high() == self.high
+    }
+
+    /// Takes out of the front part of a copy what would be undone or finished there: logs that go on
+    /// beyond what was read with them.
+    fn forget_journals(&self, front: &mut [u8]) {
+        let geometry = self.mapping.geometry();
+        for index in (0..geometry.slots).filter(|&index| index != self.own) {
+            let slot = geometry.slots_at as usize + index * geometry.page;
+            let doubt = geometry.doubts_at as usize + index * size_of::<Doubt>();
+            for (at, len) in [
+                (slot + offset_of!(Slot, log), 8),
+                (slot + offset_of!(Slot, done), 8),
+                (slot + offset_of!(Slot, burying), 8),
+                (slot + offset_of!(Slot, immediate), 64),
+                (doubt + offset_of!(Doubt, block), 8),
+            ] {
+                front[at..at + len].fill(0);
             }
         }
-        at += len as u64;
     }
-    Ok(())
+}
+
+fn number_in(bytes: &[u8], at: usize) -> u64 {
+    let word = bytes[at..at + 8].try_into();
+    u64::from_le_bytes(word.expect("eight bytes"))
+}
+
+fn read_part(mapping: &Mapping, at: u64, len: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len as usize];
+    read(mapping, at, &mut bytes).map_err(|source| Error::os("read the arena's file", source))?;
+    Ok(bytes)
 }
 
 /// Reads committed bytes: of a file as such, since a page that others give back must not be touched.
@@ -227,4 +451,14 @@ fn read(mapping: &Mapping, at: u64, into: &mut [u8]) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Writes to a file that is fresh there: what was never used, or given back, takes no room in the copy either.
+fn write(to: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    for (number, page) in bytes.chunks(PAGE).enumerate() {
+        if page.iter().any(|&byte| byte != 0) {
+            to.write_all_at(page, at + (number * PAGE) as u64)?;
+        }
+    }
+    Ok(())
 }

@@ -42,9 +42,12 @@ impl From<Error> for io::Error {
     }
 }
 
+/// One that was made from an [`Error`] becomes that again.
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
-        Error::Other(source.into())
+        source
+            .downcast()
+            .unwrap_or_else(|source| Error::Other(source.into()))
     }
 }
 
@@ -123,6 +126,8 @@ mod tests {
         let arena = Arena::in_memory().unwrap();
         let error = arena.find::<Mutex<u64>>("hits").err().unwrap();
         assert_eq!(format!("{error:?}"), format!("UnknownRoot: {error}"));
+        let there_and_back = Error::from(std::io::Error::from(error));
+        assert!(matches!(there_and_back, Error::UnknownRoot { .. }));
         let error = Error::from("no such account");
         assert_eq!(format!("{error:?}"), "Other(\"no such account\")");
     }

@@ -175,7 +175,7 @@ impl fmt::Display for Error {
             ),
             Poisoned => write!(
                 f,
-                "a panic left the value behind this lock half changed: \
+                "a panic went through a guard of this lock, and may have left the value half changed: \
                  call `clear_poison`, lock it, and put it in order"
             ),
             WouldBlock => write!(

@@ -199,7 +199,7 @@ pub enum Error {
         /// The type that the root has.
         found: String,
     },
-    /// A panic left the value behind this lock half changed.
+    /// A panic went through a guard of this lock, and may have left the value half changed.
     Poisoned,
     /// The lock is held by somebody else.
     WouldBlock,

@@ -230,6 +230,8 @@ impl Ctx {
         for held in &mut self.body_mut().held {
             if held.word == word {
                 held.guarded = true;
+                // Its new guard is of what goes on now.
+                held.in_panic = thread::panicking();
             }
         }
     }

@@ -23,5 +23,5 @@ pub use semaphore::{Permit, Semaphore};
 
 pub(crate) use calm::{is_calm, release_calm, release_mutex};
 pub(crate) use mutex::poison_written;
-pub(crate) use semaphore::return_permits;
+pub(crate) use semaphore::{hold as hold_semaphore, return_permits};
 pub(crate) use wait::{Internal, Patience, Taker, release, release_if, wake_one};

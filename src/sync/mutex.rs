@@ -52,7 +52,7 @@ pub struct Mutex<T> {
 // (which asks for `T: Sync`); what is `Share` may be used from any thread and process under a lock.
 unsafe impl<T: Share> Sync for Mutex<T> {}
 
-// What a panic leaves behind this lock, nobody sees before he called `clear_poison`.
+// What a panic leaves behind this lock, nobody sees before a call of `clear_poison`.
 impl<T> UnwindSafe for Mutex<T> {}
 impl<T> RefUnwindSafe for Mutex<T> {}
 
@@ -342,7 +342,7 @@ fn refuse(error: Error) -> ! {
     panic!("could not record a value before changing it: {error}")
 }
 
-/// Poisons a mutex of which no guard lives, if the open section wrote its value.
+/// Poisons a mutex if the open section wrote its value, also where its guard has gone.
 pub(crate) fn poison_written(header: &MutexHeader, writer: Writer) {
     if header.stamp.load(Relaxed) == writer.stamp() {
         poison(header, writer);

@@ -323,6 +323,12 @@ impl fmt::Debug for Semaphore {
     }
 }
 
+/// Keeps others from taking permits of a semaphore and from giving them back, for a few steps in which no
+/// signal handler of this thread comes by.
+pub(crate) fn hold<'s>(semaphore: &'s Semaphore, ctx: &Ctx) -> Result<Internal<'s>> {
+    Internal::take(&semaphore.header.lock, taker(ctx))
+}
+
 fn taker(ctx: &Ctx) -> Taker<'_> {
     Taker {
         mapping: ctx.mapping(),

@@ -47,6 +47,8 @@ pub(super) enum Look {
     },
     /// Something that begins with the word of a lock.
     Lock,
+    /// The same, of a semaphore.
+    Semaphore,
     Pointer {
         to: TypeIndex,
         may_be_null: bool,
@@ -106,7 +108,7 @@ impl Plan {
             Look::Enum { variants, .. } => {
                 self.purpose == Purpose::Blocks && variants.values().all(skipped)
             }
-            Look::Lock => self.purpose == Purpose::Blocks,
+            Look::Lock | Look::Semaphore => self.purpose == Purpose::Blocks,
             Look::Mutex { of, .. } => self.purpose == Purpose::Blocks && self.is_skipped(*of),
             _ => false,
         }
@@ -207,7 +209,7 @@ fn look_at_builtin(of: &Type, which: Builtin, args: &[TypeIndex], value: Option<
             _ => unknown,
         },
         (Builtin::RawLock, []) if is(size_of::<LockWord>(), 8) => Look::Lock,
-        (Builtin::Semaphore, []) if is(size_of::<SemaphoreHeader>(), 8) => Look::Lock,
+        (Builtin::Semaphore, []) if is(size_of::<SemaphoreHeader>(), 8) => Look::Semaphore,
         _ => match which.role() {
             Role::Inline => Look::Parts(of.parts()),
             Role::Bare => Look::Skip,

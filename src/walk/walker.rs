@@ -37,6 +37,9 @@ pub(crate) trait Visitor {
         true
     }
 
+    /// A semaphore at `at`.
+    fn semaphore(&mut self, _at: u64) {}
+
     /// Something that makes no sense.
     fn wrong(&mut self, _kind: Kind, _at: u64, _what: fmt::Arguments<'_>) {}
 }
@@ -185,6 +188,10 @@ impl<'m, V: Visitor> Walk<'m, V> {
             Look::Map { key, value } => self.look_at_map(plan, at, *key, *value),
             Look::Mutex { value, of } => self.look_at_mutex(plan, at, *value, *of),
             Look::Lock => self.look_at_lock(at),
+            Look::Semaphore => {
+                self.look_at_lock(at);
+                self.visitor.semaphore(at);
+            }
             Look::Pointer { to, may_be_null } => self.look_at_pointer(at, *to, *may_be_null),
             Look::Bool => self.look_at_bool(at),
             Look::Char => self.look_at_char(at),

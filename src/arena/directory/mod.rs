@@ -229,31 +229,30 @@ fn changing(arena: &Arena, f: impl FnOnce(Writer) -> Result) -> Result {
 }
 
 /// Keeps each root that is not among `kept` yet, also removed ones. If there was none, `f` is called while
-/// nobody can make or remove one. Says whether it was. For a thread that waits for no other lock then.
-pub(super) fn with_all(
+/// nobody can make or remove one, and its result given. For a thread that waits for no user's lock then.
+pub(super) fn with_all<R>(
     arena: &Arena,
     kept: &mut Vec<Kept>,
-    f: impl FnOnce() -> Result,
-) -> Result<bool> {
+    f: impl FnOnce(&[Kept]) -> Result<R>,
+) -> Result<Option<R>> {
     let ctx = section::attach(arena.mapping())?;
     // SAFETY: C1.
     let ctx = unsafe { ctx.as_ref() };
     let _lock = lock(ctx)?;
-    let known: HashSet<u64> = kept.iter().map(|root| root.entry).collect();
+    let known: HashSet<u64> = kept.iter().map(|root| root.entry.start).collect();
     let is_new = |entry: &Entry<'_>| !known.contains(&entry.offset);
     for entry in all_entries(ctx.mapping()).filter(is_new) {
         kept.push(Kept {
-            entry: entry.offset,
+            entry: entry.offset..entry.offset + entry.size(),
             value: entry.value(),
             schema: entry.schema().map_err(Error::damaged)?,
             _root: handle(arena, ctx, &entry)?,
         });
     }
-    let complete = kept.len() == known.len();
-    if complete {
-        f()?;
+    match kept.len() == known.len() {
+        true => f(kept).map(Some),
+        false => Ok(None),
     }
-    Ok(complete)
 }
 
 pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {

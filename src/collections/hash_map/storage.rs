@@ -49,7 +49,7 @@ const SMALL_PAIR: usize = 32;
 /// one line after the other is read. Of larger ones some lines are left out, and it does not: going through a
 /// map of half a million texts, a pair each 48 bytes, took 7.9 ns for each, and takes 4.3.
 const FETCHED_BY_ITSELF: usize = 32;
-/// More lines of a group are not fetched ahead: the processor has room for some dozens.
+/// More lines of a group are not fetched ahead: the processor waits for some dozens at a time.
 const MOST_LINES: usize = 16;
 
 /// Where the control bytes begin.

@@ -67,6 +67,7 @@ key!(
     &String,
     std::string::String,
     &std::string::String,
+    Box<str>,
     Cow<'_, str>
 );
 
