@@ -530,3 +530,40 @@ fn a_kill_leaves_a_whole_copy_or_none_and_nobody_waiting() {
     banks.arena.reap().unwrap();
     assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
 }
+
+/// Whoever has one lock and waits for another that the copier has, is let pass; and gets no error.
+#[test]
+fn others_take_their_locks_in_whatever_order() {
+    let scratch = Scratch::new("order");
+    for order in [[0, 1], [1, 0]] {
+        let arena = create(&scratch.file("original"));
+        let pair = ["one", "other"].map(|name| arena.root::<Mutex<u64>>(name).unwrap());
+        let done = AtomicU32::new(0);
+        thread::scope(|scope| {
+            let user = scope.spawn(|| {
+                let mut turns = 0u64;
+                while done.load(Acquire) == 0 || turns < 10 {
+                    let turn = arena.section(|| {
+                        let mut first = pair[order[0]].lock()?;
+                        thread::sleep(Duration::from_micros(50));
+                        let mut second = pair[order[1]].lock()?;
+                        (*first, *second) = (*first + 1, *second + 1);
+                        Ok(())
+                    });
+                    turn.unwrap();
+                    turns += 1;
+                }
+                turns
+            });
+            for _ in 0..20 {
+                arena.snapshot(scratch.file("copy")).unwrap();
+                fs::remove_file(scratch.file("copy")).unwrap();
+            }
+            done.store(1, Release);
+            let turns = user.join().unwrap();
+            assert!(pair.iter().all(|number| *number.lock().unwrap() == turns));
+        });
+        drop((pair, arena));
+        fs::remove_file(scratch.file("original")).unwrap();
+    }
+}

@@ -5,9 +5,9 @@
 //! 1. A file without a name is made where the copy is to be.
 //! 2. In one section, each lock is taken that can be reached without another one: what lies behind it
 //!    can be changed by nobody else then, as nobody has a guard of it. Locks inside need not be taken.
-//!    Each is waited for a limited time; then all are released, and taken anew: so nobody waits for ever, and
-//!    nobody else's waiting becomes a circle by this. Handles keep the roots, also removed ones that others
-//!    still use.
+//!    Each is waited for a limited time; then all are released, and taken anew, that one first: so nobody waits
+//!    for ever, and nobody else's waiting becomes a circle by this. Handles keep the roots, also removed
+//!    ones that others still use.
 //! 3. What tells what there is, is read at *one moment*: the header, the slots, states and bitmaps of
 //!    slabs, the entries of roots, and the semaphores, whose permits lie in slots. That is while this
 //!    thread has the directory's lock and those of the semaphores, for which it waits without any of the others
@@ -91,24 +91,21 @@ pub(super) fn snapshot(arena: &Arena, path: &Path) -> Result {
         _ => Path::new("."),
     };
     let unnamed = os::file::create_unnamed(directory, mode(arena)?).map_err(failed)?;
-    let mut patience = PATIENCE.0;
+    let mut locked = Locked::new(arena, ctx);
     loop {
         let to = unnamed.file();
         to.set_len(0).map_err(failed)?;
         let done = arena.section(|| {
-            let (_roots, moment) = Locked::new(arena, ctx, patience).moment()?;
+            let moment = locked.moment()?;
             moment.copy(arena.mapping(), to).map_err(failed)
         });
         match done {
-            Err(Error::TimedOut) => {
-                // Others have their turn.
-                std::thread::sleep(patience);
-                patience = (patience * 2).min(PATIENCE.1);
-            }
+            Err(Error::TimedOut) => locked.patience = (locked.patience * 2).min(PATIENCE.1),
             done => break done?,
         }
     }
     // Roots of which this thread had the last handles could not go in its section.
+    drop(locked);
     let _ = directory::sweep(arena);
     unnamed.file().sync_all().map_err(failed)?;
     match os::file::publish(unnamed, path) {
@@ -148,33 +145,48 @@ pub(super) struct Kept {
     pub(super) _root: Root<()>,
 }
 
-/// The locks that are taken, and the roots that they lie in. In a section.
+/// The locks that are taken, and the roots that they lie in.
 struct Locked<'a> {
     arena: &'a Arena,
     ctx: NonNull<Ctx>,
     /// How long each lock is waited for.
     patience: Duration,
     roots: Vec<Kept>,
+    /// In this section.
     locks: HashSet<u64>,
+    /// Locks that were waited for in vain, the last one first. They are taken before the others: whoever had one may
+    /// have waited for one of those.
+    first: Vec<u64>,
     /// In one order, since each is taken while others are held.
     semaphores: BTreeSet<u64>,
 }
 
 impl<'a> Locked<'a> {
-    fn new(arena: &'a Arena, ctx: NonNull<Ctx>, patience: Duration) -> Self {
+    fn new(arena: &'a Arena, ctx: NonNull<Ctx>) -> Self {
         Locked {
             arena,
             ctx,
-            patience,
+            patience: PATIENCE.0,
             roots: Vec::new(),
             locks: HashSet::new(),
+            first: Vec::new(),
             semaphores: BTreeSet::new(),
         }
     }
 
-    /// Takes all locks, and reads what is to be read at one moment. The roots are kept for as long as the
-    /// blocks are needed.
-    fn moment(mut self) -> Result<(Vec<Kept>, Moment)> {
+    /// Takes all locks, in a section that has none yet, and reads what is to be read at one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] where it is to be done again, in another section.
+    fn moment(&mut self) -> Result<Moment> {
+        self.locks.clear();
+        for at in self.first.clone() {
+            self.take(at)?;
+        }
+        for root in 0..self.roots.len() {
+            self.take_those_of(root)?;
+        }
         let mut looks = 0;
         loop {
             let known = self.roots.len();
@@ -183,7 +195,7 @@ impl<'a> Locked<'a> {
                 Moment::read(ctx, roots, semaphores, last)
             })?;
             match found {
-                Some(Some(moment)) => return Ok((self.roots, moment)),
+                Some(Some(moment)) => return Ok(moment),
                 Some(None) => {
                     looks += 1;
                     journal::recover_all(self.arena.mapping())?;
@@ -205,15 +217,26 @@ impl<'a> Locked<'a> {
             self.semaphores.extend(outer.semaphores);
             let mut any_frozen = false;
             for at in outer.locks {
-                if self.locks.insert(at) && !mutant::is(Mutant::SnapshotUnlocked) {
-                    any_frozen |= self.exclude(at)?;
-                }
+                any_frozen |= self.take(at)?;
             }
             if !any_frozen {
                 return Ok(());
             }
             // Frozen since: now it is gone into.
         }
+    }
+
+    /// Takes a lock, if it is not taken yet. Says whether it is frozen instead.
+    fn take(&mut self, at: u64) -> Result<bool> {
+        if mutant::is(Mutant::SnapshotUnlocked) || !self.locks.insert(at) {
+            return Ok(false);
+        }
+        let taken = self.exclude(at);
+        if matches!(taken, Err(Error::TimedOut)) {
+            self.first.retain(|&other| other != at);
+            self.first.insert(0, at);
+        }
+        taken
     }
 
     /// Takes a lock of which a root's schema says that it is one, and keeps it to the section's end. Says
