@@ -23,7 +23,8 @@ pub(crate) const USAGE: &str = "usage: sharena-bench [--quick] [--json] [--plot 
               ratio_to, the rival's number, ratio, and the bar, if there is one; settings go to stderr
   --plot DIR  charts (SVG) of what was measured
   WORKLOAD    only workloads whose names contain one of these
-Boost is measured where its headers are: those of the system, or in BOOST_INCLUDE when it is built.";
+Boost is measured where the system has its headers; also another one, if BOOST_INCLUDE names its folder
+when this is built.";
 
 impl Settings {
     pub(crate) fn from_arguments(arguments: impl Iterator<Item = String>) -> Result<Self, String> {

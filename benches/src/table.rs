@@ -202,12 +202,14 @@ LMDB         crate `heed`, on tmpfs, written through its map, no flushing, one t
 
 impl Report {
     pub(crate) fn print_settings(&self, settings: &crate::settings::Settings) {
+        let (mut text, rounds) = (CONDITIONS.to_owned(), settings.rounds);
         #[cfg(boost)]
-        let boost = crate::rivals::boost::description();
+        for boost in crate::rivals::boost::all() {
+            text += &format!("{:12} {}\n", boost.name, boost.description());
+        }
         #[cfg(not(boost))]
-        let boost = "not installed: left out";
-        let (conditions, rounds) = (CONDITIONS, settings.rounds);
-        let text = format!("{conditions}Boost        {boost}\nrounds       {rounds}");
+        text.push_str("Boost        not installed: left out\n");
+        text += &format!("rounds       {rounds}");
         if self.json {
             eprintln!("{text}");
         } else {

@@ -1,5 +1,6 @@
 // Boost.Interprocess: a managed_mapped_file, its allocator, and maps in it. Compiled only where
-// Boost's headers are found.
+// Boost's headers are found; twice where there are two Boosts, the newer one with its namespace renamed.
+// What this gives is one table of functions, called BOOST_FUNCTIONS.
 
 #include <boost/interprocess/allocators/allocator.hpp>
 #include <boost/interprocess/containers/string.hpp>
@@ -76,71 +77,98 @@ template <class K> Map<K> *new_map(Segment &segment) {
         PairAllocator<K>(segment.get_segment_manager()));
 }
 
-} // namespace
-
-extern "C" {
-
-std::uint32_t boost_version() { return BOOST_VERSION; }
-
-bool boost_map_is_flat() { return MAP_IS_FLAT; }
-
-void *boost_create(const char *path, std::size_t size) try {
+void *create(const char *path, std::size_t size) try {
     return new Segment(ip::create_only, path, size);
 } catch (...) {
     return nullptr;
 }
 
-void *boost_open(const char *path) try {
+void *open(const char *path) try {
     return new Segment(ip::open_only, path);
 } catch (...) {
     return nullptr;
 }
 
-void boost_close(void *segment) { delete static_cast<Segment *>(segment); }
+void close(void *segment) { delete static_cast<Segment *>(segment); }
 
-void *boost_alloc(void *segment, std::size_t size) {
+void *alloc(void *segment, std::size_t size) {
     return static_cast<Segment *>(segment)->allocate(size, std::nothrow);
 }
 
-void boost_free(void *segment, void *block) {
-    static_cast<Segment *>(segment)->deallocate(block);
-}
+void free(void *segment, void *block) { static_cast<Segment *>(segment)->deallocate(block); }
 
-std::uint64_t boost_handle(void *segment, void *block) {
+std::uint64_t handle(void *segment, void *block) {
     return static_cast<Segment *>(segment)->get_handle_from_address(block);
 }
 
-void *boost_address(void *segment, std::uint64_t handle) {
+void *address(void *segment, std::uint64_t handle) {
     return static_cast<Segment *>(segment)->get_address_from_handle(handle);
 }
 
-void boost_name_number(void *segment, const char *name) {
+void name_number(void *segment, const char *name) {
     static_cast<Segment *>(segment)->find_or_construct<std::uint64_t>(name)(7);
 }
 
-std::uint64_t boost_find_number(void *segment, const char *name) {
+std::uint64_t find_number(void *segment, const char *name) {
     auto found = static_cast<Segment *>(segment)->find<std::uint64_t>(name).first;
     return found ? *found : 0;
 }
 
-#define MAP_FUNCTIONS(name, K, Given)                                                            \
-    void *boost_##name##_new(void *segment) {                                                    \
-        return new_map<K>(*static_cast<Segment *>(segment));                                     \
-    }                                                                                            \
-    void boost_##name##_delete(void *segment, void *map) {                                       \
-        static_cast<Segment *>(segment)->destroy_ptr(static_cast<Map<K> *>(map));                \
-    }                                                                                            \
-    void boost_##name##_insert(void *s, void *map, const Given *keys, std::size_t count) {       \
-        insert_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, count);     \
-    }                                                                                            \
-    std::uint64_t boost_##name##_find(void *s, void *map, const Given *keys, std::size_t n) {    \
-        return find_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, n);    \
-    }                                                                                            \
-    void boost_##name##_remove(void *s, void *map, const Given *keys, std::size_t count) {       \
-        remove_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), keys, count);     \
-    }                                                                                            \
-    std::uint64_t boost_##name##_sum(void *map) { return sum<K>(*static_cast<Map<K> *>(map)); }
+// What Rust sees of maps from `K` to numbers. The keys are `Given`.
+struct MapFunctions {
+    void *(*make)(void *segment);
+    void (*drop)(void *segment, void *map);
+    void (*insert)(void *segment, void *map, const void *keys, std::size_t count);
+    std::uint64_t (*find)(void *segment, void *map, const void *keys, std::size_t count);
+    void (*remove)(void *segment, void *map, const void *keys, std::size_t count);
+    std::uint64_t (*sum)(void *map);
+};
 
-MAP_FUNCTIONS(numbers, std::uint64_t, std::uint64_t)
-MAP_FUNCTIONS(texts, Text, SixteenCharacters)
+template <class K, class Given> constexpr MapFunctions map_functions() {
+    return {
+        [](void *segment) -> void * { return new_map<K>(*static_cast<Segment *>(segment)); },
+        [](void *segment, void *map) {
+            static_cast<Segment *>(segment)->destroy_ptr(static_cast<Map<K> *>(map));
+        },
+        [](void *s, void *map, const void *keys, std::size_t count) {
+            auto given = static_cast<const Given *>(keys);
+            insert_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), given, count);
+        },
+        [](void *s, void *map, const void *keys, std::size_t count) {
+            auto given = static_cast<const Given *>(keys);
+            return find_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), given, count);
+        },
+        [](void *s, void *map, const void *keys, std::size_t count) {
+            auto given = static_cast<const Given *>(keys);
+            remove_all<K>(*static_cast<Segment *>(s), *static_cast<Map<K> *>(map), given, count);
+        },
+        [](void *map) { return sum<K>(*static_cast<Map<K> *>(map)); },
+    };
 }
+
+// In the order of `Functions` in boost.rs.
+struct Functions {
+    std::uint32_t version;
+    bool map_is_flat;
+    void *(*create)(const char *path, std::size_t size);
+    void *(*open)(const char *path);
+    void (*close)(void *segment);
+    void *(*alloc)(void *segment, std::size_t size);
+    void (*free)(void *segment, void *block);
+    std::uint64_t (*handle)(void *segment, void *block);
+    void *(*address)(void *segment, std::uint64_t handle);
+    void (*name_number)(void *segment, const char *name);
+    std::uint64_t (*find_number)(void *segment, const char *name);
+    MapFunctions numbers;
+    MapFunctions texts;
+};
+
+const Functions functions = {
+    BOOST_VERSION, MAP_IS_FLAT, create, open, close, alloc, free, handle, address, name_number,
+    find_number, map_functions<std::uint64_t, std::uint64_t>(),
+    map_functions<Text, SixteenCharacters>(),
+};
+
+} // namespace
+
+extern "C" const void *BOOST_FUNCTIONS() { return &functions; }

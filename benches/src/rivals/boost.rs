@@ -3,8 +3,15 @@
 #[cfg(boost)]
 pub(crate) use present::*;
 
+/// What bars call the one of the system, and a newer one beside it.
+pub(crate) const BOOST: &str = "Boost";
+pub(crate) const NEWER: &str = "Boost newer";
+
 #[cfg(boost)]
 mod present {
+    use super::BOOST;
+    #[cfg(boost_newer)]
+    use super::NEWER;
     use crate::rivals::{
         folder,
         heaps::Heap,
@@ -19,34 +26,118 @@ mod present {
 
     type Raw = *mut c_void;
 
-    unsafe extern "C" {
-        fn boost_version() -> u32;
-        fn boost_map_is_flat() -> bool;
-        fn boost_create(path: *const c_char, size: usize) -> Raw;
-        fn boost_open(path: *const c_char) -> Raw;
-        fn boost_close(segment: Raw);
-        fn boost_alloc(segment: Raw, size: usize) -> Raw;
-        fn boost_free(segment: Raw, block: Raw);
-        fn boost_handle(segment: Raw, block: Raw) -> u64;
-        fn boost_address(segment: Raw, handle: u64) -> Raw;
-        fn boost_name_number(segment: Raw, name: *const c_char);
-        fn boost_find_number(segment: Raw, name: *const c_char) -> u64;
+    /// As in `boost.cpp`.
+    #[repr(C)]
+    struct Functions {
+        version: u32,
+        map_is_flat: bool,
+        create: unsafe extern "C" fn(path: *const c_char, size: usize) -> Raw,
+        open: unsafe extern "C" fn(path: *const c_char) -> Raw,
+        close: unsafe extern "C" fn(segment: Raw),
+        alloc: unsafe extern "C" fn(segment: Raw, size: usize) -> Raw,
+        free: unsafe extern "C" fn(segment: Raw, block: Raw),
+        handle: unsafe extern "C" fn(segment: Raw, block: Raw) -> u64,
+        address: unsafe extern "C" fn(segment: Raw, handle: u64) -> Raw,
+        name_number: unsafe extern "C" fn(segment: Raw, name: *const c_char),
+        find_number: unsafe extern "C" fn(segment: Raw, name: *const c_char) -> u64,
+        numbers: MapFunctions,
+        texts: MapFunctions,
     }
 
-    /// Which one it is, and which of its maps.
-    pub(crate) fn description() -> String {
-        // SAFETY: both give constants.
-        let (version, flat) = unsafe { (boost_version(), boost_map_is_flat()) };
-        let (major, minor) = (version / 100_000, version / 100 % 1000);
-        let map = match flat {
-            true => "unordered_flat_map",
-            false => "unordered_map (the flat one can live behind offset pointers from 1.84 on)",
-        };
-        format!("{major}.{minor}, managed_mapped_file on tmpfs, {map}")
+    #[repr(C)]
+    struct MapFunctions {
+        make: unsafe extern "C" fn(segment: Raw) -> Raw,
+        drop: unsafe extern "C" fn(segment: Raw, map: Raw),
+        insert: unsafe extern "C" fn(segment: Raw, map: Raw, keys: *const c_void, count: usize),
+        find:
+            unsafe extern "C" fn(segment: Raw, map: Raw, keys: *const c_void, count: usize) -> u64,
+        remove: unsafe extern "C" fn(segment: Raw, map: Raw, keys: *const c_void, count: usize),
+        sum: unsafe extern "C" fn(map: Raw) -> u64,
+    }
+
+    unsafe extern "C" {
+        safe fn boost_functions() -> &'static Functions;
+        #[cfg(boost_newer)]
+        safe fn boost_newer_functions() -> &'static Functions;
+    }
+
+    /// One of the versions that were found.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Boost {
+        /// What it is called in tables.
+        pub(crate) name: &'static str,
+        functions: &'static Functions,
+    }
+
+    /// All that were found.
+    pub(crate) fn all() -> Vec<Boost> {
+        vec![
+            Boost {
+                name: BOOST,
+                functions: boost_functions(),
+            },
+            #[cfg(boost_newer)]
+            Boost {
+                name: NEWER,
+                functions: boost_newer_functions(),
+            },
+        ]
+    }
+
+    /// The one of that name.
+    pub(crate) fn named(name: &str) -> Option<Boost> {
+        all().into_iter().find(|boost| boost.name == name)
+    }
+
+    impl Boost {
+        /// Which one it is, and which of its maps.
+        pub(crate) fn description(self) -> String {
+            let Functions {
+                version,
+                map_is_flat,
+                ..
+            } = *self.functions;
+            let (major, minor) = (version / 100_000, version / 100 % 1000);
+            let map = match map_is_flat {
+                true => "unordered_flat_map",
+                false => {
+                    "unordered_map (the flat one can live behind offset pointers from 1.84 on)"
+                }
+            };
+            format!("{major}.{minor}, managed_mapped_file on tmpfs, {map}")
+        }
+
+        pub(crate) fn create(self, size: usize) -> Segment {
+            let path = folder().join(name("boost"));
+            let c_path = c_string(path.to_str().expect("names are ASCII"));
+            // SAFETY: a new file, and the end of the string is marked.
+            let raw = unsafe { (self.functions.create)(c_path.as_ptr(), size) };
+            assert!(!raw.is_null(), "Boost could not create a segment");
+            Segment {
+                functions: self.functions,
+                raw,
+                path,
+                created: true,
+            }
+        }
+
+        pub(crate) fn open(self, path: &str) -> Segment {
+            let c_path = c_string(path);
+            // SAFETY: the end of the string is marked; the file was made by `create`.
+            let raw = unsafe { (self.functions.open)(c_path.as_ptr()) };
+            assert!(!raw.is_null(), "Boost could not open a segment");
+            Segment {
+                functions: self.functions,
+                raw,
+                path: path.into(),
+                created: false,
+            }
+        }
     }
 
     /// A managed_mapped_file on tmpfs. Its file goes with whoever made it.
     pub(crate) struct Segment {
+        functions: &'static Functions,
         raw: Raw,
         path: PathBuf,
         created: bool,
@@ -57,41 +148,16 @@ mod present {
     }
 
     impl Segment {
-        pub(crate) fn new(size: usize) -> Segment {
-            let path = folder().join(name("boost"));
-            let c_path = c_string(path.to_str().expect("names are ASCII"));
-            // SAFETY: a new file, and the end of the string is marked.
-            let raw = unsafe { boost_create(c_path.as_ptr(), size) };
-            assert!(!raw.is_null(), "Boost could not create a segment");
-            Segment {
-                raw,
-                path,
-                created: true,
-            }
-        }
-
-        pub(crate) fn open(path: &str) -> Segment {
-            let c_path = c_string(path);
-            // SAFETY: the end of the string is marked; the file was made by `new`.
-            let raw = unsafe { boost_open(c_path.as_ptr()) };
-            assert!(!raw.is_null(), "Boost could not open a segment");
-            Segment {
-                raw,
-                path: path.into(),
-                created: false,
-            }
-        }
-
         /// What another process finds a block by.
         pub(crate) fn handle(&self, block: &Block) -> u64 {
             // SAFETY: a block of this segment.
-            unsafe { boost_handle(self.raw, block.0) }
+            unsafe { (self.functions.handle)(self.raw, block.0) }
         }
 
         /// The block of a handle.
         pub(crate) fn block(&self, handle: u64) -> Block {
             // SAFETY: made by `handle`, in this segment.
-            Block(unsafe { boost_address(self.raw, handle) })
+            Block(unsafe { (self.functions.address)(self.raw, handle) })
         }
 
         pub(crate) fn path(&self) -> &str {
@@ -100,19 +166,19 @@ mod present {
 
         pub(crate) fn name_number(&self, name: &str) {
             // SAFETY: a segment, and the end of the string is marked.
-            unsafe { boost_name_number(self.raw, c_string(name).as_ptr()) };
+            unsafe { (self.functions.name_number)(self.raw, c_string(name).as_ptr()) };
         }
 
         pub(crate) fn find_number(&self, name: &str) -> u64 {
             // SAFETY: as above.
-            unsafe { boost_find_number(self.raw, c_string(name).as_ptr()) }
+            unsafe { (self.functions.find_number)(self.raw, c_string(name).as_ptr()) }
         }
     }
 
     impl Drop for Segment {
         fn drop(&mut self) {
             // SAFETY: nobody uses the segment any more.
-            unsafe { boost_close(self.raw) };
+            unsafe { (self.functions.close)(self.raw) };
             if self.created {
                 let _ = std::fs::remove_file(&self.path);
             }
@@ -134,7 +200,7 @@ mod present {
         #[inline(always)]
         fn alloc(&self, size: usize) -> Block {
             // SAFETY: an open segment.
-            let block = unsafe { boost_alloc(self.raw, size) };
+            let block = unsafe { (self.functions.alloc)(self.raw, size) };
             assert!(!block.is_null(), "Boost has no room");
             Block(block)
         }
@@ -142,7 +208,7 @@ mod present {
         #[inline(always)]
         fn free(&self, block: Block) {
             // SAFETY: made by `alloc`, and used by nobody any more.
-            unsafe { boost_free(self.raw, block.0) };
+            unsafe { (self.functions.free)(self.raw, block.0) };
         }
 
         #[inline(always)]
@@ -151,85 +217,75 @@ mod present {
         }
     }
 
+    /// What keys a map in a segment can have: those that `boost.cpp` knows.
+    pub(crate) trait SegmentKey: Sized {
+        const IS_TEXT: bool;
+    }
+
+    impl SegmentKey for u64 {
+        const IS_TEXT: bool = false;
+    }
+
+    impl SegmentKey for Text {
+        const IS_TEXT: bool = true;
+    }
+
     /// A map in a segment.
     pub(crate) struct SegmentMap<K> {
+        functions: &'static MapFunctions,
         raw: Raw,
         segment: Segment,
         keys: PhantomData<K>,
     }
 
-    macro_rules! segment_map {
-        ($key:ty, $new:ident, $delete:ident, $insert:ident, $find:ident, $remove:ident, $sum:ident) => {
-            unsafe extern "C" {
-                fn $new(segment: Raw) -> Raw;
-                fn $delete(segment: Raw, map: Raw);
-                fn $insert(segment: Raw, map: Raw, keys: *const $key, count: usize);
-                fn $find(segment: Raw, map: Raw, keys: *const $key, count: usize) -> u64;
-                fn $remove(segment: Raw, map: Raw, keys: *const $key, count: usize);
-                fn $sum(map: Raw) -> u64;
+    impl<K: SegmentKey> SegmentMap<K> {
+        pub(crate) fn new(boost: Boost, size: usize) -> Self {
+            let functions = match K::IS_TEXT {
+                true => &boost.functions.texts,
+                false => &boost.functions.numbers,
+            };
+            let segment = boost.create(size);
+            // SAFETY: an open segment.
+            let raw = unsafe { (functions.make)(segment.raw) };
+            SegmentMap {
+                functions,
+                raw,
+                segment,
+                keys: PhantomData,
             }
-
-            impl SegmentMap<$key> {
-                pub(crate) fn new(size: usize) -> Self {
-                    let segment = Segment::new(size);
-                    // SAFETY: an open segment.
-                    let raw = unsafe { $new(segment.raw) };
-                    SegmentMap {
-                        raw,
-                        segment,
-                        keys: PhantomData,
-                    }
-                }
-            }
-
-            impl Map<$key> for SegmentMap<$key> {
-                fn insert_all(&mut self, keys: &[$key]) {
-                    // SAFETY: a map of this segment, and as many keys as are said to be.
-                    unsafe { $insert(self.segment.raw, self.raw, keys.as_ptr(), keys.len()) };
-                }
-
-                fn find_all(&mut self, keys: &[$key]) -> u64 {
-                    // SAFETY: as above.
-                    unsafe { $find(self.segment.raw, self.raw, keys.as_ptr(), keys.len()) }
-                }
-
-                fn sum(&mut self) -> u64 {
-                    // SAFETY: a map.
-                    unsafe { $sum(self.raw) }
-                }
-
-                fn remove_all(&mut self, keys: &[$key]) {
-                    // SAFETY: as for `insert_all`.
-                    unsafe { $remove(self.segment.raw, self.raw, keys.as_ptr(), keys.len()) };
-                }
-
-                fn reset(&mut self) {
-                    // SAFETY: the old map is not used any more.
-                    unsafe {
-                        $delete(self.segment.raw, self.raw);
-                        self.raw = $new(self.segment.raw);
-                    }
-                }
-            }
-        };
+        }
     }
 
-    segment_map!(
-        u64,
-        boost_numbers_new,
-        boost_numbers_delete,
-        boost_numbers_insert,
-        boost_numbers_find,
-        boost_numbers_remove,
-        boost_numbers_sum
-    );
-    segment_map!(
-        Text,
-        boost_texts_new,
-        boost_texts_delete,
-        boost_texts_insert,
-        boost_texts_find,
-        boost_texts_remove,
-        boost_texts_sum
-    );
+    impl<K: SegmentKey> Map<K> for SegmentMap<K> {
+        fn insert_all(&mut self, keys: &[K]) {
+            let (from, count) = (keys.as_ptr().cast(), keys.len());
+            // SAFETY: a map of this segment with keys of this type, and as many of them as are said to be.
+            unsafe { (self.functions.insert)(self.segment.raw, self.raw, from, count) };
+        }
+
+        fn find_all(&mut self, keys: &[K]) -> u64 {
+            let (from, count) = (keys.as_ptr().cast(), keys.len());
+            // SAFETY: as above.
+            unsafe { (self.functions.find)(self.segment.raw, self.raw, from, count) }
+        }
+
+        fn sum(&mut self) -> u64 {
+            // SAFETY: a map.
+            unsafe { (self.functions.sum)(self.raw) }
+        }
+
+        fn remove_all(&mut self, keys: &[K]) {
+            let (from, count) = (keys.as_ptr().cast(), keys.len());
+            // SAFETY: as for `insert_all`.
+            unsafe { (self.functions.remove)(self.segment.raw, self.raw, from, count) };
+        }
+
+        fn reset(&mut self) {
+            // SAFETY: the old map is not used any more.
+            unsafe {
+                (self.functions.drop)(self.segment.raw, self.raw);
+                self.raw = (self.functions.make)(self.segment.raw);
+            }
+        }
+    }
 }

@@ -49,11 +49,11 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) {
     let lmdb = crate::rivals::maps::Lmdb::new();
     contest.entrant("LMDB", move || vec![attach("LMDB", lmdb.path()), f64::NAN]);
     #[cfg(boost)]
-    {
-        let segment = crate::rivals::boost::Segment::new(256 << 20);
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(256 << 20);
         segment.name_number(ENTRIES);
-        contest.entrant("Boost", move || {
-            vec![attach("Boost", segment.path()), f64::NAN]
+        contest.entrant(boost.name, move || {
+            vec![attach(boost.name, segment.path()), f64::NAN]
         });
     }
     contest.run(report);
@@ -99,17 +99,21 @@ fn attach(system: &str, file: &str) -> f64 {
 
 /// A process that attaches.
 pub(crate) fn play(system: &str, file: &str) {
+    #[cfg(boost)]
+    if let Some(boost) = crate::rivals::boost::named(system) {
+        return obey(|_| {
+            per_operation_waiting(1, || {
+                let segment = boost.open(file);
+                assert_eq!(segment.find_number(ENTRIES), 7);
+                segment
+            })
+        });
+    }
     obey(|_| match system {
         OURS => per_operation_waiting(1, || {
             let arena = Arena::open_named(file).expect("the arena is there");
             let root = arena.find::<Entries>(ENTRIES).expect("it is there");
             (arena, root)
-        }),
-        #[cfg(boost)]
-        "Boost" => per_operation_waiting(1, || {
-            let segment = crate::rivals::boost::Segment::open(file);
-            assert_eq!(segment.find_number(ENTRIES), 7);
-            segment
         }),
         _ => per_operation_waiting(1, || crate::rivals::maps::Lmdb::open(file)),
     });

@@ -4,6 +4,7 @@ use super::arena;
 use crate::{
     measure::{Bar, Contest, OURS, Random, Row, names, per_operation},
     rivals::{
+        boost::{BOOST, NEWER},
         maps::{Hashbrown, InArena, Key, Lmdb, LongText, Map, Private, Text},
         name,
         same_hash::SameHash,
@@ -29,7 +30,8 @@ fn rows(map: &str, bars: [f64; 5]) -> Vec<Row> {
         let bars = [
             Bar::Times("hashbrown", bar),
             Bar::Below("LMDB"),
-            Bar::Below("Boost"),
+            Bar::Below(BOOST),
+            Bar::Below(NEWER),
         ];
         Row::new(format!("map {map}, {phase}"), &bars)
     };
@@ -77,12 +79,14 @@ fn phases<K>(map: &mut impl Map<K>, keys: &Keys<K>) -> Vec<f64> {
     results
 }
 
+type Entrant<'a> = (&'static str, Box<dyn FnMut() -> Vec<f64> + 'a>);
+
 fn contest<K: Key>(
     settings: &Settings,
     report: &mut Report,
     rows: Vec<Row>,
     keys: &Keys<K>,
-    boost: Option<Box<dyn FnMut() -> Vec<f64> + '_>>,
+    boosts: Vec<Entrant<'_>>,
 ) {
     let arena = arena();
     let mut ours = InArena::<K>::new(&arena);
@@ -92,23 +96,28 @@ fn contest<K: Key>(
     contest.entrant(OURS, || phases(&mut ours, keys));
     contest.entrant("hashbrown", || phases(&mut hashbrown, keys));
     contest.entrant("LMDB", || phases::<K>(&mut lmdb, keys));
-    if let Some(boost) = boost {
-        contest.entrant("Boost", boost);
+    for (name, boost) in boosts {
+        contest.entrant(name, boost);
     }
     contest.run(report);
 }
 
-/// Boost's map as an entrant, where there is Boost.
-macro_rules! boost {
+/// Boost's maps as entrants, where there is Boost.
+macro_rules! boosts {
     ($key:ty, $keys:expr) => {{
         #[cfg(boost)]
         {
-            let mut map = crate::rivals::boost::SegmentMap::<$key>::new(1 << 30);
-            let round = move || phases(&mut map, $keys);
-            Some(Box::new(round) as Box<dyn FnMut() -> Vec<f64> + '_>)
+            let as_entrant = |boost: crate::rivals::boost::Boost| -> Entrant<'_> {
+                let mut map = crate::rivals::boost::SegmentMap::<$key>::new(boost, 1 << 30);
+                (boost.name, Box::new(move || phases(&mut map, $keys)))
+            };
+            crate::rivals::boost::all()
+                .into_iter()
+                .map(as_entrant)
+                .collect()
         }
         #[cfg(not(boost))]
-        None
+        Vec::new()
     }};
 }
 
@@ -122,7 +131,7 @@ fn numbers(settings: &Settings, report: &mut Report) {
     ));
     let keys = &Keys::new(count, Random::next);
     let rows = rows("u64", [1.25, 1.15, 1.15, 1.2, 1.4]);
-    contest(settings, report, rows, keys, boost!(u64, keys));
+    contest(settings, report, rows, keys, boosts!(u64, keys));
 }
 
 fn texts(settings: &Settings, report: &mut Report) {
@@ -135,7 +144,7 @@ fn texts(settings: &Settings, report: &mut Report) {
     ));
     let keys = &Keys::new(count, |random| -> Text { digits(random) });
     let rows = rows("String", [1.25; 5]);
-    contest(settings, report, rows, keys, boost!(Text, keys));
+    contest(settings, report, rows, keys, boosts!(Text, keys));
 }
 
 /// What has a block for each key.
@@ -149,7 +158,7 @@ fn long_texts(settings: &Settings, report: &mut Report) {
         "map: HashMap<String, u64> of {count} keys of 32 characters, under one guard"
     ));
     let keys = &Keys::new(count, |random| -> LongText { digits(random) });
-    contest(settings, report, rows.into(), keys, None);
+    contest(settings, report, rows.into(), keys, Vec::new());
 }
 
 /// A random number in so many digits.

@@ -126,9 +126,14 @@ fn in_processes(settings: &Settings, report: &mut Report) {
     contest.entrant(PUBLISHED, two_workers(count, PUBLISHED, &arena_name));
     contest.entrant("mimalloc", two_workers(count, "mimalloc", ""));
     #[cfg(boost)]
-    let segment = crate::rivals::boost::Segment::new(512 << 20);
-    #[cfg(boost)]
-    contest.entrant("Boost", two_workers(count / 10, "Boost", segment.path()));
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(512 << 20);
+        let mut round = two_workers(count / 10, boost.name, segment.path());
+        contest.entrant(boost.name, move || {
+            let _ = &segment;
+            round()
+        });
+    }
     contest.run(report);
     Arena::unlink_named(&arena_name).expect("the arena has a name");
 }
@@ -146,6 +151,11 @@ fn two_workers(count: usize, system: &str, file: &str) -> impl FnMut() -> Vec<f6
 pub(crate) fn play(system: &str, file: &str) {
     let seed = u64::from(std::process::id());
     let arena = || Arena::open_named(file).expect("the arena is there");
+    #[cfg(boost)]
+    if let Some(boost) = crate::rivals::boost::named(system) {
+        let segment = boost.open(file);
+        return obey(|count| Churn::once(&segment, count, seed));
+    }
     match system {
         OURS => {
             let arena = arena();
@@ -154,11 +164,6 @@ pub(crate) fn play(system: &str, file: &str) {
         PUBLISHED => {
             let arena = arena();
             obey(|count| Churn::once(&Publishing(&arena), count, seed));
-        }
-        #[cfg(boost)]
-        "Boost" => {
-            let segment = crate::rivals::boost::Segment::open(file);
-            obey(|count| Churn::once(&segment, count, seed));
         }
         _ => obey(|count| Churn::once(&MIMALLOC, count, seed)),
     }

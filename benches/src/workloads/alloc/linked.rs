@@ -48,10 +48,10 @@ pub(super) fn run(settings: &Settings, report: &mut Report) {
         vec![time; 3]
     });
     #[cfg(boost)]
-    {
-        let segment = crate::rivals::boost::Segment::new(64 << 20);
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(64 << 20);
         let count = count / 10;
-        contest.entrant("Boost", move || {
+        contest.entrant(boost.name, move || {
             vec![per_operation(count, || private(&segment, count)); 3]
         });
     }

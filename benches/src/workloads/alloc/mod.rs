@@ -53,9 +53,9 @@ fn on_all_heaps<'a, W: Work>(contest: &mut Contest<'a>, arena: &'a Arena, work: 
     let pool = Pool::new(W::LARGEST);
     contest.entrant("iceoryx2", move || work.round(&pool));
     #[cfg(boost)]
-    {
-        let segment = crate::rivals::boost::Segment::new(512 << 20);
-        contest.entrant("Boost", move || work.round(&segment));
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(512 << 20);
+        contest.entrant(boost.name, move || work.round(&segment));
     }
 }
 

@@ -45,10 +45,12 @@ fn by_threads(settings: &Settings, report: &mut Report) {
     contest.entrant("snmalloc", || freed_by_thread(&SNMALLOC, sizes, batches));
     contest.entrant("glibc", || freed_by_thread(&GLIBC, sizes, batches));
     #[cfg(boost)]
-    {
-        let segment = crate::rivals::boost::Segment::new(512 << 20);
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(512 << 20);
         let batches = batches.div_ceil(20);
-        contest.entrant("Boost", move || freed_by_thread(&segment, sizes, batches));
+        contest.entrant(boost.name, move || {
+            freed_by_thread(&segment, sizes, batches)
+        });
     }
     contest.run(report);
 }
@@ -131,11 +133,11 @@ fn by_processes(settings: &Settings, report: &mut Report) {
     });
     contest.entrant("mimalloc", || freed_by_thread(&MIMALLOC, sizes, batches));
     #[cfg(boost)]
-    {
-        let segment = crate::rivals::boost::Segment::new(512 << 20);
-        let mut worker = Worker::start(1, "remote", &["Boost", segment.path()]);
+    for boost in crate::rivals::boost::all() {
+        let segment = boost.create(512 << 20);
+        let mut worker = Worker::start(1, "remote", &[boost.name, segment.path()]);
         let batches = batches.div_ceil(20);
-        contest.entrant("Boost", move || {
+        contest.entrant(boost.name, move || {
             freed_by_boost(&segment, &mut worker, sizes, batches)
         });
     }
@@ -175,8 +177,8 @@ fn letters_of(segment: &str) -> String {
 }
 
 #[cfg(boost)]
-fn play_boost(path: &str) {
-    let segment = crate::rivals::boost::Segment::open(path);
+fn play_boost(boost: crate::rivals::boost::Boost, path: &str) {
+    let segment = boost.open(path);
     obey(|count| {
         let handles = std::fs::read(letters_of(path)).expect("they were written");
         let handles = handles.chunks_exact(8);
@@ -191,8 +193,8 @@ fn play_boost(path: &str) {
 /// A process that frees what it is sent.
 pub(crate) fn play(system: &str, arena: &str) {
     #[cfg(boost)]
-    if system == "Boost" {
-        return play_boost(arena);
+    if let Some(boost) = crate::rivals::boost::named(system) {
+        return play_boost(boost, arena);
     }
     assert_eq!(system, OURS);
     let arena = Arena::open_named(arena).expect("the arena is there");
