@@ -41,6 +41,8 @@ mutants! {
     ReadsReleasedEarly "reads_released_early",
     /// S7: a snapshot does not take locks. Scene: somebody writes while it is taken.
     SnapshotUnlocked "snapshot_unlocked",
+    /// S7: it does not keep permits where they are while it reads. Scene: somebody takes one meanwhile.
+    SnapshotPermits "snapshot_permits",
     /// L8: a reader looks at the lock's word before it fills its cell, and not behind. Scene: a slow
     /// reader.
     ReaderLooksOnce "reader_looks_once",

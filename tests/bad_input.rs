@@ -1,5 +1,8 @@
 //! Bad input gives an error of its own, which says what was expected and what was found.
 
+mod common;
+
+use common::Scratch;
 use sharena::{Access, Arena, Error, Options, sync::Mutex};
 use std::{
     fs,
@@ -7,37 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory on a file system in memory, which goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(format!(
-            "/dev/shm/sharena-test-{name}-{}",
-            std::process::id()
-        ));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A small arena with a root in it, closed again.
-    fn arena(&self, name: &str) -> PathBuf {
-        let path = self.path(name);
-        let arena = create(&path).unwrap();
-        *arena.root::<Mutex<u64>>("root").unwrap().lock().unwrap() = 42;
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A small arena with a root in it, closed again.
+fn arena(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.path(name);
+    let arena = create(&path).unwrap();
+    *arena.root::<Mutex<u64>>("root").unwrap().lock().unwrap() = 42;
+    path
 }
 
 fn small() -> Options {
@@ -91,7 +69,7 @@ fn what_is_no_file() {
     let socket = scratch.path("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     assert_error!(open(&socket), Error::NotAFile { .. });
-    let target = scratch.arena("target");
+    let target = arena(&scratch, "target");
     symlink(&target, scratch.path("link")).unwrap();
     assert_error!(
         open(&scratch.path("link")),
@@ -105,7 +83,7 @@ fn what_is_no_file() {
 #[test]
 fn truncated_at_every_byte_of_the_header_and_beyond() {
     let scratch = Scratch::new("truncated");
-    let path = scratch.arena("arena");
+    let path = arena(&scratch, "arena");
     let whole = fs::read(&path).unwrap();
     let cut = scratch.path("cut");
     let lengths = (0..4096).chain((4096..whole.len()).step_by(4096));
@@ -122,7 +100,7 @@ fn truncated_at_every_byte_of_the_header_and_beyond() {
 #[test]
 fn headers_of_something_else() {
     let scratch = Scratch::new("headers");
-    let path = scratch.arena("arena");
+    let path = arena(&scratch, "arena");
     let whole = fs::read(&path).unwrap();
     let try_with = |at: u64, bytes: &[u8]| {
         fs::write(&path, &whole).unwrap();
@@ -195,7 +173,7 @@ fn headers_of_something_else() {
 #[test]
 fn foreign_owners_and_writers() {
     let scratch = Scratch::new("owners");
-    let path = scratch.arena("arena");
+    let path = arena(&scratch, "arena");
     for mode in [0o620, 0o602, 0o666] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         assert_error!(open(&path), Error::WritableByOthers { mode: found } if found == mode);
@@ -217,7 +195,7 @@ fn foreign_owners_and_writers() {
 #[test]
 fn existing_files_and_modes() {
     let scratch = Scratch::new("existing");
-    let path = scratch.arena("arena");
+    let path = arena(&scratch, "arena");
     assert_error!(create(&path), Error::Exists { .. });
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -401,7 +379,7 @@ fn foreign_and_double_frees() {
 #[test]
 fn copies() {
     let scratch = Scratch::new("copies");
-    let path = scratch.arena("arena");
+    let path = arena(&scratch, "arena");
     let copy = scratch.path("copy");
     let original = open(&path).unwrap();
     assert_eq!(
@@ -437,7 +415,7 @@ fn another_life() {
             [7, 0].map(|byte| [byte; 8]).concat().try_into().unwrap(),
         ),
     ] {
-        let path = scratch.arena(name);
+        let path = arena(&scratch, name);
         let before = fs::read(&path).unwrap()[72..88].to_vec();
         patch(&path, 72, &life);
         let arena = open(&path).unwrap();

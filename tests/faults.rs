@@ -8,37 +8,13 @@
 
 mod common;
 
-use common::Forked;
+use common::{Forked, Scratch};
 use sharena::{
     Arena, Error, Options, Result, Root, Share,
     collections::{HashMap, String, Vec},
     sync::{Mutex, Semaphore},
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-/// A directory on a file system in memory, which goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(format!(
-            "/dev/shm/sharena-faults-{name}-{}",
-            std::process::id()
-        ));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use std::{fs, path::Path};
 
 const WORD: &str = "a word of more than a few letters";
 
@@ -212,7 +188,7 @@ fn take_all(path: &Path) -> std::io::Result<fs::File> {
 
 #[test]
 fn another_file_takes_the_space() {
-    let scratch = Scratch::new("space");
+    let scratch = Scratch::new("faults-space");
     in_a_child(|| {
         if !small_file_system(&scratch.0) {
             return Err(Error::Missing {
@@ -282,7 +258,7 @@ fn limit(resource: libc::__rlimit_resource_t, bytes: u64) {
 /// The kernel would end the process by a signal where it outgrows this limit.
 #[test]
 fn files_must_stay_small() {
-    let scratch = Scratch::new("fsize");
+    let scratch = Scratch::new("faults-fsize");
     in_a_child(|| {
         let path = scratch.0.join("arena");
         // SAFETY: nobody else uses the file.
@@ -311,7 +287,7 @@ fn files_must_stay_small() {
 /// Each opener maps all that an arena may ever use.
 #[test]
 fn addresses_are_few() {
-    let scratch = Scratch::new("addresses");
+    let scratch = Scratch::new("faults-addresses");
     in_a_child(|| {
         let path = scratch.0.join("arena");
         // SAFETY: nobody else uses the file.
@@ -338,7 +314,7 @@ fn addresses_are_few() {
 /// It may not open the file again, and uses what it inherited.
 #[test]
 fn a_child_gives_up_its_rights() {
-    let scratch = Scratch::new("rights");
+    let scratch = Scratch::new("faults-rights");
     in_a_child(|| {
         let path = scratch.0.join("arena");
         // SAFETY: nobody else uses the file.
@@ -394,7 +370,7 @@ fn forbid(calls: &[libc::c_long]) -> bool {
 /// the holder did is undone.
 #[test]
 fn older_kernels() {
-    let scratch = Scratch::new("older");
+    let scratch = Scratch::new("faults-older");
     in_a_child(|| {
         if !forbid(&[
             libc::SYS_membarrier,
@@ -594,7 +570,7 @@ mod refused {
         for_good: bool,
     ) -> u32 {
         for nth in 1.. {
-            let scratch = Scratch::new(&format!("{name}-{call}"));
+            let scratch = Scratch::new(&format!("faults-{name}-{call}"));
             let path = scratch.0.join("arena");
             let child = Forked::run(|| traced(&path, scenario));
             let tracer = Tracer {

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{Forked, PATIENCE, Random};
+use common::{Forked, PATIENCE, Random, Scratch};
 use sharena::{Arena, Error, RelPtr, sync::Mutex};
 use std::{
     alloc::Layout,
     fs,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Barrier,
         atomic::{AtomicBool, Ordering::*},
@@ -16,28 +16,6 @@ use std::{
     thread,
     time::Instant,
 };
-
-/// A directory on a file system in memory, which goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let name = format!("/dev/shm/sharena-opening-{name}-{}", std::process::id());
-        let path = PathBuf::from(name);
-        fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn create(path: &Path) -> Arena {
     // SAFETY: only the tests use the file, through sharena.
@@ -51,7 +29,7 @@ fn open(path: &Path) -> Result<Arena, Error> {
 
 #[test]
 fn one_process_opens_and_closes_it_many_times() {
-    let scratch = Scratch::new("again");
+    let scratch = Scratch::new("opening-again");
     let path = scratch.path("arena");
     drop(create(&path));
     for round in 0..100 {
@@ -74,7 +52,7 @@ fn one_process_opens_and_closes_it_many_times() {
 /// may say so.
 #[test]
 fn many_threads_open_a_copy_at_once() {
-    let scratch = Scratch::new("copy");
+    let scratch = Scratch::new("opening-copy");
     let path = scratch.path("arena");
     let arena = create(&path);
     *arena.root::<Mutex<u64>>("count").unwrap().lock().unwrap() = 1;
@@ -112,7 +90,7 @@ fn many_threads_open_a_copy_at_once() {
 
 #[test]
 fn many_processes_open_a_copy_at_once() {
-    let scratch = Scratch::new("copies");
+    let scratch = Scratch::new("opening-copies");
     let path = scratch.path("arena");
     let arena = create(&path);
     *arena.root::<Mutex<u64>>("count").unwrap().lock().unwrap() = 1;
@@ -144,7 +122,7 @@ fn many_processes_open_a_copy_at_once() {
 /// Whoever opens reads the file's length and the committed size, which both change meanwhile.
 #[test]
 fn opened_while_it_grows() {
-    let scratch = Scratch::new("grows");
+    let scratch = Scratch::new("opening-grows");
     for round in 0..20 {
         let path = scratch.path(&format!("arena-{round}"));
         // SAFETY: only this test uses the file.
@@ -207,7 +185,7 @@ fn options_that_ask_for_more_than_there_are_addresses() {
 /// What a program prints whose standard streams are closed does not go into an arena.
 #[test]
 fn without_standard_streams() {
-    let scratch = Scratch::new("streams");
+    let scratch = Scratch::new("opening-streams");
     let path = scratch.path("arena");
     Forked::run(|| {
         let print = || {
@@ -253,7 +231,7 @@ fn without_standard_streams() {
 #[test]
 fn the_umask_does_not_matter() {
     use std::os::unix::fs::PermissionsExt;
-    let scratch = Scratch::new("umask");
+    let scratch = Scratch::new("opening-umask");
     Forked::run(|| {
         // SAFETY: a child of one thread.
         unsafe { libc::umask(0o777) };
@@ -269,7 +247,7 @@ fn the_umask_does_not_matter() {
 /// What cannot be opened is not left behind by who wanted to create it.
 #[test]
 fn a_creation_that_fails_leaves_no_file() {
-    let scratch = Scratch::new("left-behind");
+    let scratch = Scratch::new("opening-left-behind");
     let path = scratch.path("arena");
     let mut options = Arena::options();
     options.max_size(1 << 20).mode(0o660);
@@ -316,7 +294,7 @@ fn slots_that_cannot_be_had_are_named() {
 /// Blocks of a mapping that goes and comes again lie at the same offsets, if not addresses.
 #[test]
 fn offsets_outlive_a_mapping() {
-    let scratch = Scratch::new("offsets");
+    let scratch = Scratch::new("opening-offsets");
     let path = scratch.path("arena");
     let arena = create(&path);
     let pointer: RelPtr<u64> = arena.alloc_value(77).unwrap().into_raw().unwrap();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Forked, Random, until};
+use common::{Forked, Random, Scratch, until};
 use sharena::{
     Access, Arena, Error, Options, Result, Root,
     collections::{HashMap, String, Vec},
@@ -17,34 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A folder that goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = format!("/dev/shm/sharena-snapshot-{name}-{}", std::process::id());
-        fs::create_dir(&path).unwrap();
-        Scratch(path.into())
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> std::vec::Vec<std::string::String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
-        let names = entries.map(|entry| name(entry).into_string().unwrap());
-        let mut names: std::vec::Vec<_> = names.collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn names(scratch: &Scratch) -> std::vec::Vec<std::string::String> {
+    let entries = fs::read_dir(&scratch.0).unwrap();
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let names = entries.map(|entry| name(entry).into_string().unwrap());
+    let mut names: std::vec::Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 fn options() -> Options {
@@ -74,9 +53,9 @@ type Inner = Mutex<Vec<Mutex<u64>>>;
 
 #[test]
 fn a_copy_has_what_was_there() {
-    let scratch = Scratch::new("there");
-    let copy = scratch.file("copy");
-    let arena = create(&scratch.file("original"));
+    let scratch = Scratch::new("snapshot-there");
+    let copy = scratch.path("copy");
+    let arena = create(&scratch.path("original"));
     let shelves = arena.root::<Shelves>("shelves").unwrap();
     for (number, name) in ["one", "two", "a name of more than 16 bytes"]
         .iter()
@@ -142,8 +121,8 @@ fn a_copy_has_what_was_there() {
 
 #[test]
 fn what_is_refused() {
-    let scratch = Scratch::new("refused");
-    let (original, copy) = (scratch.file("original"), scratch.file("copy"));
+    let scratch = Scratch::new("snapshot-refused");
+    let (original, copy) = (scratch.path("original"), scratch.path("copy"));
     let arena = create(&original);
     let number = arena.root::<Mutex<u64>>("number").unwrap();
     let shared = arena.root::<RwLock<u64>>("shared").unwrap();
@@ -159,7 +138,7 @@ fn what_is_refused() {
         arena.snapshot(&original),
         Err(Error::Exists { .. })
     ));
-    let nowhere = arena.snapshot(scratch.file("no such folder/copy"));
+    let nowhere = arena.snapshot(scratch.path("no such folder/copy"));
     assert!(
         matches!(nowhere, Err(Error::Os { path: Some(_), .. })),
         "{nowhere:?}"
@@ -169,7 +148,7 @@ fn what_is_refused() {
     assert!(matches!(reader.snapshot(&copy), Err(Error::ReadOnly)));
     reader.flush().unwrap();
     arena.flush().unwrap();
-    assert_eq!(scratch.names(), ["original"]);
+    assert_eq!(names(&scratch), ["original"]);
     // A poisoned lock is no reason to have no copy, nor is a lock that is taken away.
     let panicked = std::panic::catch_unwind(|| {
         let _guard = number.lock();
@@ -191,8 +170,8 @@ fn what_is_refused() {
 
 #[test]
 fn an_arena_in_ordinary_memory_becomes_a_file() {
-    let scratch = Scratch::new("memory");
-    let copy = scratch.file("copy");
+    let scratch = Scratch::new("snapshot-memory");
+    let copy = scratch.path("copy");
     let arena = options().in_memory().unwrap();
     let numbers = arena.root::<Mutex<Vec<u64>>>("numbers").unwrap();
     numbers.lock().unwrap().try_extend(0..100_000).unwrap();
@@ -209,11 +188,11 @@ fn an_arena_in_ordinary_memory_becomes_a_file() {
 /// No half of a file is left where it does not fit.
 #[test]
 fn a_copy_that_does_not_fit_is_an_error() {
-    let scratch = Scratch::new("full");
-    let arena = create(&scratch.file("original"));
+    let scratch = Scratch::new("snapshot-full");
+    let arena = create(&scratch.path("original"));
     let numbers = arena.root::<Mutex<Vec<u64>>>("numbers").unwrap();
     numbers.lock().unwrap().try_extend(0..100_000).unwrap();
-    let copy = scratch.file("copy");
+    let copy = scratch.path("copy");
     Forked::run(|| {
         let limit = libc::rlimit {
             rlim_cur: 300_000,
@@ -231,20 +210,20 @@ fn a_copy_that_does_not_fit_is_an_error() {
     })
     .succeed();
     assert!(numbers.lock().unwrap().is_empty());
-    assert_eq!(scratch.names(), ["original"]);
+    assert_eq!(names(&scratch), ["original"]);
 }
 
 #[test]
 fn it_waits_for_writers_and_for_readers() {
-    let scratch = Scratch::new("waits");
-    let arena = create(&scratch.file("original"));
+    let scratch = Scratch::new("snapshot-waits");
+    let arena = create(&scratch.path("original"));
     let numbers = arena.root::<Mutex<[u64; 2]>>("numbers").unwrap();
     let shared = arena
         .root::<RwLock<Vec<Mutex<[u64; 2]>>>>("shared")
         .unwrap();
     shared.write().unwrap().push(Mutex::new([0; 2])).unwrap();
     let waits_for = |name: &str, hold: &(dyn Fn(&dyn Fn()) + Sync)| {
-        let (stage, copy) = (AtomicU32::new(0), scratch.file(name));
+        let (stage, copy) = (AtomicU32::new(0), scratch.path(name));
         thread::scope(|scope| {
             let holder = scope.spawn(|| {
                 hold(&|| {
@@ -275,7 +254,7 @@ fn it_waits_for_writers_and_for_readers() {
         inner[1] += 1;
     });
     drop((numbers, shared, arena));
-    let copy = open(&scratch.file("writer"));
+    let copy = open(&scratch.path("writer"));
     assert_eq!(
         *copy
             .find::<Mutex<[u64; 2]>>("numbers")
@@ -285,7 +264,7 @@ fn it_waits_for_writers_and_for_readers() {
         [1; 2]
     );
     drop(copy);
-    let copy = open(&scratch.file("reader"));
+    let copy = open(&scratch.path("reader"));
     let shared = copy.find::<RwLock<Vec<Mutex<[u64; 2]>>>>("shared").unwrap();
     assert_eq!(*shared.read().unwrap()[0].lock().unwrap(), [1; 2]);
     assert_clean(&copy);
@@ -441,102 +420,110 @@ fn assert_whole(copy: &Path) {
 }
 
 /// Processes that use an arena, which this one does not map: it looks at the copies.
-fn crowd(scratch: &Scratch, workers: u64) -> std::vec::Vec<Forked> {
-    let original = scratch.file("original");
-    Forked::run(|| {
-        Banks::of(create(&original)).fill();
-        0
-    })
-    .succeed();
-    let work = |seed| Forked::run(|| Banks::of(open(&original)).work(seed));
-    (0..workers).map(work).collect()
+struct Crowd {
+    scratch: Scratch,
+    workers: std::vec::Vec<Forked>,
+}
+
+impl Crowd {
+    fn new(name: &str, workers: u64) -> Crowd {
+        let scratch = Scratch::new(name);
+        let original = scratch.path("original");
+        Forked::run(|| {
+            Banks::of(create(&original)).fill();
+            0
+        })
+        .succeed();
+        let work = |seed| Forked::run(|| Banks::of(open(&original)).work(seed));
+        let workers = (0..workers).map(work).collect();
+        Crowd { scratch, workers }
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.scratch.path("copy")
+    }
+
+    /// A process that makes a copy.
+    fn copier(&self) -> Forked {
+        let original = self.scratch.path("original");
+        Forked::run(|| {
+            open(&original).snapshot(self.copy()).unwrap();
+            0
+        })
+    }
+
+    /// Looks at the copy, if there is one, and takes it away. Says whether there was.
+    fn has_copied(&self) -> bool {
+        let copy = self.copy();
+        let exists = copy.exists();
+        if exists {
+            assert_whole(&copy);
+            fs::remove_file(copy).unwrap();
+        }
+        assert_eq!(names(&self.scratch), ["original"]);
+        exists
+    }
+
+    /// Nobody was disturbed, and nobody waits for a dead copier.
+    fn end(mut self) {
+        let mut workers = self.workers.iter_mut();
+        assert!(workers.all(|worker| !worker.ended()), "a worker ended");
+        let original = self.scratch.path("original");
+        Forked::run(|| {
+            let banks = Banks::of(open(&original));
+            let mut random = Random(9);
+            (0..200).for_each(|_| banks.transfer(&mut random).unwrap());
+            0
+        })
+        .succeed();
+        self.workers.clear();
+        let banks = Banks::of(open(&original));
+        banks.arena.reap().unwrap();
+        assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
+    }
 }
 
 #[test]
 fn copies_of_an_arena_that_is_in_use_are_whole() {
-    let scratch = Scratch::new("used");
-    let mut workers = crowd(&scratch, 3);
-    let original = scratch.file("original");
-    for round in 0..15 {
-        let copy = scratch.file(&format!("copy {round}"));
-        Forked::run(|| {
-            let arena = open(&original);
-            arena.snapshot(&copy).unwrap();
-            0
-        })
-        .succeed();
-        assert_whole(&copy);
-        fs::remove_file(copy).unwrap();
+    let crowd = Crowd::new("snapshot-used", 3);
+    for _ in 0..15 {
+        crowd.copier().succeed();
+        assert!(crowd.has_copied());
     }
-    assert!(
-        workers.iter_mut().all(|worker| !worker.ended()),
-        "a worker ended"
-    );
-    drop(workers);
-    let banks = Banks::of(open(&original));
-    banks.arena.reap().unwrap();
-    assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
+    crowd.end();
 }
 
 #[test]
 fn a_kill_leaves_a_whole_copy_or_none_and_nobody_waiting() {
-    let scratch = Scratch::new("killed");
-    let mut workers = crowd(&scratch, 2);
-    let original = scratch.file("original");
-    let copy = scratch.file("copy");
-    let copier = || {
-        Forked::run(|| {
-            open(&original).snapshot(&copy).unwrap();
-            0
-        })
-    };
+    let crowd = Crowd::new("snapshot-killed", 2);
     let began = Instant::now();
-    copier().succeed();
+    crowd.copier().succeed();
     let longest = 3 * began.elapsed().as_micros() as u64;
-    fs::remove_file(&copy).unwrap();
+    assert!(crowd.has_copied());
     let (mut random, mut whole, mut none) = (Random(5), 0, 0);
     // Until enough of both was seen.
     while whole < 5 || none < 20 {
-        let mut copier = copier();
+        let mut copier = crowd.copier();
         thread::sleep(Duration::from_micros(random.below(longest)));
         copier.kill();
-        if copy.exists() {
-            whole += 1;
-            assert_whole(&copy);
-            fs::remove_file(&copy).unwrap();
-        } else {
-            none += 1;
+        match crowd.has_copied() {
+            true => whole += 1,
+            false => none += 1,
         }
-        assert_eq!(scratch.names(), ["original"]);
         assert!(
             whole + none < 2000,
             "{whole} copies were made, {none} were not"
         );
     }
-    assert!(
-        workers.iter_mut().all(|worker| !worker.ended()),
-        "a worker ended"
-    );
-    // Nobody waits for a dead copier.
-    Forked::run(|| {
-        let banks = Banks::of(open(&original));
-        let mut random = Random(9);
-        (0..200).for_each(|_| drop(banks.transfer(&mut random)));
-        0
-    })
-    .succeed();
-    drop(workers);
-    let banks = Banks::of(open(&original));
-    banks.arena.reap().unwrap();
-    assert!(banks.arena.check().is_clean(), "{}", banks.arena.check());
+    crowd.end();
 }
 
 /// Whoever has one lock and waits for another that the copier has, is let pass; and gets no error.
 #[test]
 fn others_take_their_locks_in_whatever_order() {
-    let scratch = Scratch::new("order");
+    let scratch = Scratch::new("snapshot-order");
     for order in [[0, 1], [1, 0]] {
-        let arena = create(&scratch.file("original"));
+        let arena = create(&scratch.path("original"));
         let pair = ["one", "other"].map(|name| arena.root::<Mutex<u64>>(name).unwrap());
         let done = AtomicU32::new(0);
         thread::scope(|scope| {
@@ -556,14 +543,14 @@ fn others_take_their_locks_in_whatever_order() {
                 turns
             });
             for _ in 0..20 {
-                arena.snapshot(scratch.file("copy")).unwrap();
-                fs::remove_file(scratch.file("copy")).unwrap();
+                arena.snapshot(scratch.path("copy")).unwrap();
+                fs::remove_file(scratch.path("copy")).unwrap();
             }
             done.store(1, Release);
             let turns = user.join().unwrap();
             assert!(pair.iter().all(|number| *number.lock().unwrap() == turns));
         });
         drop((pair, arena));
-        fs::remove_file(scratch.file("original")).unwrap();
+        fs::remove_file(scratch.path("original")).unwrap();
     }
 }

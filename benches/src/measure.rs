@@ -169,6 +169,14 @@ pub(crate) fn per_operation_waiting<R>(count: usize, work: impl FnOnce() -> R) -
     start.elapsed().as_nanos() as f64 / count as f64
 }
 
+/// Bytes of memory in the whole system, as a line of `/proc/meminfo` has them; 0 if there is no such line.
+pub(crate) fn memory(line: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|all| all.strip_prefix(line));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
 /// Keeps the calling thread on a core of those that this program may use, counted from the last.
 pub(crate) fn pin(core: usize) {
     // SAFETY: sets of processors are plain bits, and zero is the empty one; both calls get one.

@@ -214,6 +214,14 @@ impl Ctx {
         }
     }
 
+    /// The same for small locks, for which nobody waits in a circle.
+    pub(crate) fn taker_of_small(&self) -> Taker<'_> {
+        Taker {
+            wait: None,
+            ..self.taker(None)
+        }
+    }
+
     fn names_me(&self, word: &LockWord) -> bool {
         crate::layout::Tag::of_word(word.0.load(Relaxed)) == Some(self.tag())
     }

@@ -1,6 +1,6 @@
 //! The mutex: one guard, one critical section.
 
-use super::wait::{Patience, Taker, release};
+use super::wait::{Patience, release};
 use crate::{
     error::{Error, Rare, Result, unbox},
     layout::{FROZEN_TAG, MutexHeader, Tag},
@@ -216,14 +216,7 @@ impl<T: Share> Mutex<T> {
                     Taken::No => {}
                 }
             }
-            let taker = Taker {
-                mapping: ctx.mapping(),
-                tag,
-                recoverer: tag,
-                wait: Some(&ctx.slot().wait),
-                mutex: Some(&self.header),
-            };
-            taker.take_slow(word, patience)?;
+            ctx.taker(Some(&self.header)).take_slow(word, patience)?;
         }
         ctx.hold(word, Self::KIND, at);
         Ok(())

@@ -149,7 +149,7 @@ impl Semaphore {
         let ctx = unsafe { ctx.as_mut() };
         ctx.enter()?;
         let posted = self.offset(ctx.mapping()).and_then(|offset| {
-            self.change(taker(ctx), offset, ctx.index(), |available| {
+            self.change(ctx.taker_of_small(), offset, ctx.index(), |available| {
                 let available = available
                     .checked_add(permits)
                     .ok_or_else(|| Error::from("a semaphore holds at most 4294967295 permits"))?;
@@ -212,7 +212,7 @@ impl Semaphore {
             return Err(Error::TooManyPermits { limit: PERMITS });
         };
         let mut tried = Tried::Taken;
-        self.change(taker(ctx), offset, ctx.index(), |available| {
+        self.change(ctx.taker_of_small(), offset, ctx.index(), |available| {
             if available == 0 {
                 let sleepers = self.header.sleepers.load(Relaxed) | SLEEPERS_BIT;
                 self.header.sleepers.store(sleepers, Release);
@@ -248,7 +248,7 @@ impl Semaphore {
         let Some(cell) = ctx.permit_cell(offset) else {
             return Ok(false);
         };
-        let woken = self.change(taker(ctx), offset, ctx.index(), |available| {
+        let woken = self.change(ctx.taker_of_small(), offset, ctx.index(), |available| {
             let held = ctx.slot().permits[cell].count.load(Relaxed);
             Ok(match held {
                 0 => (available, None, 0),
@@ -326,17 +326,7 @@ impl fmt::Debug for Semaphore {
 /// Keeps others from taking permits of a semaphore and from giving them back, for a few steps in which no
 /// signal handler of this thread comes by.
 pub(crate) fn hold<'s>(semaphore: &'s Semaphore, ctx: &Ctx) -> Result<Internal<'s>> {
-    Internal::take(&semaphore.header.lock, taker(ctx))
-}
-
-fn taker(ctx: &Ctx) -> Taker<'_> {
-    Taker {
-        mapping: ctx.mapping(),
-        tag: ctx.tag(),
-        recoverer: ctx.tag(),
-        wait: None,
-        mutex: None,
-    }
+    Internal::take(&semaphore.header.lock, ctx.taker_of_small())
 }
 
 /// Recovers dead threads: they may hold the permits that somebody waits for.

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::{
+    fs,
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering::*},
     time::{Duration, Instant},
 };
@@ -94,6 +96,29 @@ impl Drop for Forked {
             // SAFETY: waits for a child of ours.
             unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
         }
+    }
+}
+
+/// A folder on tmpfs that goes with the test.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = format!("/dev/shm/sharena-test-{name}-{}", std::process::id());
+        let path = PathBuf::from(path);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -101,6 +101,11 @@ const CONTROLS: &[Control] = &[
         Some(Model::ReleaseEarly),
     ),
     control(
+        "snapshot_permits",
+        "scene: a snapshot while others take permits",
+        None,
+    ),
+    control(
         "snapshot_unlocked",
         "scene: a snapshot while others write",
         None,

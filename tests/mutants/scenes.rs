@@ -5,7 +5,7 @@ use sharena::{
     Arena, Error, Options,
     collections::{String as Text, Vec as Shared},
     mutant,
-    sync::{Mutex, RwLock},
+    sync::{Mutex, RwLock, Semaphore},
 };
 use std::{
     sync::{
@@ -29,6 +29,7 @@ pub(crate) fn run(which: &str) {
         "the midst of a scope" => midst_of_a_scope(),
         "the midst of a scope that reads" => midst_of_a_scope_that_reads(),
         "a snapshot while others write" => snapshot_while_others_write(),
+        "a snapshot while others take permits" => snapshot_while_others_take_permits(),
         "a slow reader" => slow_reader(),
         "a free that is repeated" => repeated_free(40, 1),
         "two frees" => repeated_free(40, 2),
@@ -136,21 +137,53 @@ fn assert_in_order(arena: &Arena) {
 
 type Number = Mutex<u64>;
 
-/// Nobody has a lock while a copy is made.
-fn snapshot_while_others_write() {
+/// Has the actor take a snapshot, and calls `meanwhile` while it stands at a place.
+fn amid_a_snapshot<R>(arena: &Arena, place: &'static str, meanwhile: impl FnOnce() -> R) -> R {
     let path = std::env::temp_dir().join(format!("sharena-mutants-{}", std::process::id()));
-    let arena = small().anonymous().unwrap();
-    let root = arena.root::<Number>("number").unwrap();
-    let stop = Stop::at(&["before a snapshot is copied"]);
+    let stop = Stop::at(vec![place].leak());
     let copier = actor({
         let (arena, path) = (arena.clone(), path.clone());
         move || arena.snapshot(path).unwrap()
     });
     stop.await_actor();
-    let taken = root.try_lock_for(Duration::from_millis(20)).map(drop);
+    let done = meanwhile();
     stop.go_on();
     copier.join().expect("the actor ends");
     std::fs::remove_file(path).expect("there is a copy");
+    done
+}
+
+/// Nobody takes a permit, or gives one back, between the reading of semaphores and of slots.
+fn snapshot_while_others_take_permits() {
+    let arena = small().anonymous().unwrap();
+    let permits = arena.root_or_init("permits", || Semaphore::new(2)).unwrap();
+    let taken = Arc::new(AtomicBool::new(false));
+    let place = "before a snapshot reads the slots";
+    let (taker, early) = amid_a_snapshot(&arena, place, || {
+        let (permits, taken) = (permits.clone(), taken.clone());
+        let sign = taken.clone();
+        let taker = std::thread::spawn(move || {
+            drop(permits.acquire().unwrap());
+            sign.store(true, Release);
+        });
+        let began = Instant::now();
+        while !taken.load(Acquire) && began.elapsed() < Duration::from_millis(300) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (taker, taken.load(Acquire))
+    });
+    taker.join().expect("it gets one in the end");
+    assert!(!early, "a permit moved");
+    assert_in_order(&arena);
+}
+
+/// Nobody has a lock while a copy is made.
+fn snapshot_while_others_write() {
+    let arena = small().anonymous().unwrap();
+    let root = arena.root::<Number>("number").unwrap();
+    let taken = amid_a_snapshot(&arena, "before a snapshot is copied", || {
+        root.try_lock_for(Duration::from_millis(20)).map(drop)
+    });
     assert!(matches!(taken, Err(Error::TimedOut)), "{taken:?}");
     *root.lock().unwrap() += 1;
     assert_in_order(&arena);

@@ -2,7 +2,7 @@
 //! `Options::populate`.
 
 use crate::{
-    measure::{Contest, OURS, Random, Row, names, per_operation},
+    measure::{Contest, OURS, Random, Row, memory, names, per_operation},
     rivals::name,
     settings::Settings,
     table::Report,
@@ -29,10 +29,10 @@ fn huge_pages(settings: &Settings, report: &mut Report) {
         return;
     }
     let entries = settings.scaled(4_000_000) as u64;
-    let before = huge_bytes();
+    let before = memory("ShmemHugePages:");
     let arenas = [arena(true), arena(false)];
     let [huge, small] = arenas.each_ref().map(filled(entries));
-    let found = (huge_bytes() - before) >> 20;
+    let found = (memory("ShmemHugePages:") - before) >> 20;
     if found == 0 {
         report
             .title("huge pages: left out, since the kernel gave none (shmem_enabled, huge=advise)");
@@ -89,16 +89,6 @@ fn filled_as(root: &'static str, entries: u64) -> impl Fn(&Arena) -> Root<Map> {
 fn drop_named(arena: &Arena, map: Root<Map>) {
     drop(map);
     arena.remove("again").expect("it is there");
-}
-
-/// Bytes of shared memory in huge pages, in the whole system.
-fn huge_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("ShmemHugePages:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
 }
 
 /// Without `Options::populate`.

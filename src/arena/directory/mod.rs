@@ -7,13 +7,15 @@
 mod create;
 mod empty;
 mod entry;
+mod keep;
 mod rest;
 mod sweep;
 
 pub(super) use entry::{Entry, all_entries, bucket_of, count, user_cell};
+pub(super) use keep::{Kept, with_all};
 pub(super) use sweep::{has_orphans, sweep};
 
-use super::{Arena, Root, RootInfo, process, snapshot::Kept};
+use super::{Arena, Root, RootInfo, process};
 use crate::{
     error::{Error, Result},
     journal,
@@ -21,12 +23,12 @@ use crate::{
     mapping::{Access, Mapping},
     section::{self, Ctx, Writer, in_any_section},
     share::{Schema, Share, encode},
-    sync::{Internal, Taker},
+    sync::Internal,
     walk,
 };
 use create::create;
 use entry::{LONGEST_NAME, bucket, entries};
-use std::{alloc::Layout, collections::HashSet, mem::offset_of, sync::atomic::Ordering::*};
+use std::{alloc::Layout, mem::offset_of, sync::atomic::Ordering::*};
 
 /// A process has no more handles of a root than this: they are counted in 32 bits, and a count that
 /// went round would free what has handles.
@@ -90,23 +92,13 @@ fn check_type<T: Share>(entry: &Entry<'_>, name: &str) -> Result {
     })
 }
 
-fn taker(ctx: &Ctx) -> Taker<'_> {
-    Taker {
-        mapping: ctx.mapping(),
-        tag: ctx.tag(),
-        recoverer: ctx.tag(),
-        wait: None,
-        mutex: None,
-    }
-}
-
 /// Takes the directory's lock. Not for a thread that has it already.
 fn lock<'c>(ctx: &'c Ctx) -> Result<Internal<'c>> {
     let word = &ctx.mapping().header().directory;
     if word.0.load(Relaxed) & !crate::layout::WAITERS_BIT == ctx.tag().0 {
         return Err(Error::InSection);
     }
-    Internal::take(word, taker(ctx))
+    Internal::take(word, ctx.taker_of_small())
 }
 
 /// A handle on an entry, counted for this process.
@@ -226,33 +218,6 @@ fn changing(arena: &Arena, f: impl FnOnce(Writer) -> Result) -> Result {
         drop(lock);
         done
     })
-}
-
-/// Keeps each root that is not among `kept` yet, also removed ones. If there was none, `f` is called while
-/// nobody can make or remove one, and its result given. For a thread that waits for no user's lock then.
-pub(super) fn with_all<R>(
-    arena: &Arena,
-    kept: &mut Vec<Kept>,
-    f: impl FnOnce(&[Kept]) -> Result<R>,
-) -> Result<Option<R>> {
-    let ctx = section::attach(arena.mapping())?;
-    // SAFETY: C1.
-    let ctx = unsafe { ctx.as_ref() };
-    let _lock = lock(ctx)?;
-    let known: HashSet<u64> = kept.iter().map(|root| root.entry.start).collect();
-    let is_new = |entry: &Entry<'_>| !known.contains(&entry.offset);
-    for entry in all_entries(ctx.mapping()).filter(is_new) {
-        kept.push(Kept {
-            entry: entry.offset..entry.offset + entry.size(),
-            value: entry.value(),
-            schema: entry.schema().map_err(Error::damaged)?,
-            _root: handle(arena, ctx, &entry)?,
-        });
-    }
-    match kept.len() == known.len() {
-        true => f(kept).map(Some),
-        false => Ok(None),
-    }
 }
 
 pub(super) fn list(arena: &Arena) -> Result<Vec<RootInfo>> {

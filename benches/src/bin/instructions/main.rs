@@ -211,20 +211,30 @@ fn compiler() -> Result<String> {
 
 /// Instructions of one operation: by this program in callgrind.
 fn count(name: &str) -> Result<f64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args(["--collect-atstart=no", "--toggle-collect=counted"])
-        .arg(std::env::current_exe()?)
-        .args(["--count", name])
-        .output()
-        .map_err(|error| format!("could not start valgrind: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = callgrind(name, &["--callgrind-out-file=/dev/null"])?;
     let collected = said.lines().find_map(|line| {
         let (_, count) = line.split_once("Collected :")?;
         count.trim().parse::<u64>().ok()
     });
     match collected {
-        Some(collected) if output.status.success() => Ok(collected as f64 / TIMES as f64),
-        _ => Err(format!("callgrind did not count {name:?}:\n{said}").into()),
+        Some(collected) => Ok(collected as f64 / TIMES as f64),
+        None => Err(format!("callgrind did not count {name:?}:\n{said}").into()),
+    }
+}
+
+/// Runs this program in callgrind, which collects what is inside [`counted`](operations::counted). What it said.
+fn callgrind(name: &str, options: &[&str]) -> Result<String> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no"])
+        .arg("--toggle-collect=counted")
+        .args(options)
+        .arg(std::env::current_exe()?)
+        .args(["--count", name])
+        .output()
+        .map_err(|error| format!("could not start valgrind: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("callgrind did not count {name:?}:\n{said}").into()),
     }
 }

@@ -3,7 +3,7 @@
 //! Callgrind counts each instruction, and `addr2line` says from which lines it was inlined; what `std` has
 //! in between goes to who called it.
 
-use crate::{Result, TIMES};
+use crate::{Result, TIMES, callgrind};
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -39,21 +39,13 @@ struct Counts(BTreeMap<u64, u64>);
 impl Counts {
     fn of(name: &str) -> Result<Counts> {
         let file = std::env::temp_dir().join(format!("instructions-{}.out", std::process::id()));
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--dump-instr=yes", "--dump-line=no"])
-            .args(["--compress-strings=no", "--compress-pos=no"])
-            .args(["--collect-atstart=no", "--toggle-collect=counted"])
-            .arg(format!("--callgrind-out-file={}", file.display()))
-            .arg(std::env::current_exe()?)
-            .args(["--count", name])
-            .output()
-            .map_err(|error| format!("could not start valgrind: {error}"))?;
+        let to = format!("--callgrind-out-file={}", file.display());
+        let options = ["--dump-instr=yes", "--dump-line=no"];
+        let plain = ["--compress-strings=no", "--compress-pos=no", &to];
+        let said = callgrind(name, &[&options[..], &plain].concat());
         let text = std::fs::read_to_string(&file);
         let _ = std::fs::remove_file(&file);
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("callgrind did not count {name:?}:\n{said}").into());
-        }
+        said?;
         Ok(Counts(parse(&text?, &std::env::current_exe()?)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BOOST, PUBLISHED, Work, arena, on_all_heaps};
 use crate::{
-    measure::{Bar, Contest, OURS, Random, Row, per_operation, pin},
+    measure::{Bar, Contest, OURS, Random, Row, memory, per_operation, pin},
     processes::{Worker, obey},
     rivals::{
         heaps::{Heap, MIMALLOC, Publishing, Reserving},
@@ -180,7 +180,7 @@ fn by_live_blocks(settings: &Settings, report: &mut Report) {
     report.title("churn: blocks of 16 to 32 B, the more the slower");
     let most = match settings.quick {
         true => 1_000_000,
-        false if available_memory() < MEMORY_FOR_MOST => {
+        false if memory("MemAvailable:") < MEMORY_FOR_MOST => {
             report.title("(less memory than 100 million blocks need: up to 10 million)");
             10_000_000
         }
@@ -204,14 +204,6 @@ fn by_live_blocks(settings: &Settings, report: &mut Report) {
 
 /// What both systems need for 100 million blocks, with the list of them.
 const MEMORY_FOR_MOST: u64 = 12 << 30;
-
-/// Bytes that programs can still have.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
-}
 
 /// Churn on blocks that stay from round to round, and go at the end.
 fn kept<'a, H: Heap + 'a>(heap: H, live: usize, count: usize) -> impl FnMut() -> Vec<f64> + 'a {
